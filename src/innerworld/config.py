@@ -1,0 +1,77 @@
+"""Configurations: frozen pydantic models, nested in the class they configure, read from JSON or `a.b=value` words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from innerworld.errors import UserError, nearest
+
+C = TypeVar("C", bound="Config")
+
+
+class Config(BaseModel):
+    """Frozen; an unknown key is an error. Give every field a default and a `Field(description=...)` with its unit."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def build(kind: type[C], values: Mapping[str, Any], where: str = "") -> C:
+    """Make a `kind` from plain values (a JSON object). Raises `UserError` that names the field, and the nearest one."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise UserError("; ".join(_explain(kind, e, where) for e in error.errors())) from None
+
+
+def override(config: C, words: Sequence[str]) -> C:
+    """A copy of `config` with `a.b=value` words applied, each value read as JSON, else as text.
+
+    Raises `UserError` for a word without `=`, an unknown key (naming the nearest) or a value of the wrong type.
+    """
+    values = config.model_dump()
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals:
+            raise UserError(f"cannot read {word!r}: write overrides as key=value, for example steps=100")
+        *parents, leaf = key.split(".")
+        at: dict[str, Any] = values
+        for parent in parents:
+            if not isinstance(at.get(parent), dict):
+                raise UserError(f"unknown key {key!r}.{nearest(key, dotted(config))}")
+            at = at[parent]
+        if leaf not in at:
+            raise UserError(f"unknown key {key!r}.{nearest(key, dotted(config))}")
+        at[leaf] = _value(text)
+    return build(type(config), values)
+
+
+def dotted(config: Config, prefix: str = "") -> list[str]:
+    """Every key of `config` in dotted form, in the order of the fields."""
+    keys: list[str] = []
+    for name in type(config).model_fields:
+        value = getattr(config, name)
+        keys += dotted(value, f"{prefix}{name}.") if isinstance(value, Config) else [prefix + name]
+    return keys
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError:
+        return text
+
+
+def _explain(kind: type[BaseModel], error: Any, where: str) -> str:
+    path = [str(part) for part in error["loc"]]
+    name = ".".join([where, *path] if where else path)
+    if error["type"] != "extra_forbidden":
+        return f"{name}: {error['msg'][0].lower()}{error['msg'][1:]} (got {error['input']!r})"
+    for part in path[:-1]:
+        annotation = kind.model_fields[part].annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            kind = annotation
+    return f"unknown key {name!r}.{nearest(path[-1], list(kind.model_fields))}"

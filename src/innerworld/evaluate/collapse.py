@@ -1,0 +1,132 @@
+"""The collapse watch: are the features still alive? A JEPA that maps everything to one point has a perfect loss."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from innerworld.errors import UserError, nearest
+from innerworld.evaluate.probing import linear_probe
+from innerworld.types import Clip
+from innerworld.world import WorldModel, flatten
+
+logger = logging.getLogger(__name__)
+
+
+def collapse(features: Tensor, state: Tensor | None = None, split: int | None = None) -> dict[str, float]:
+    """Measure how much of their space the features (`n d`) use; with `state` (`n k`) also what they tell of it.
+
+    - `effective_rank`: 1 is collapsed, min(n, d) is isotropic (RankMe, arXiv 2210.02885, eq. 1 and 2)
+    - `dead_dimensions`: how many have a standard deviation below a thousandth of the largest one
+    - `std_mean`, `std_min`: over the dimensions
+    - `probe_r2`: of a linear probe fitted on the rows before `split` (default: half), measured on the others;
+      left out when no dimension of `state` varies there
+
+    Rows must come one episode after another, so that no episode lies on both sides of `split`.
+    Raises `UserError` for features that are not `n d` with n > 1, or not finite.
+    """
+    if features.ndim != 2 or len(features) < 2:
+        raise UserError(f"collapse: features have shape {tuple(features.shape)}, expected (n, d) with n > 1")
+    if not torch.isfinite(features).all():
+        raise UserError("collapse: the features are not finite")
+    x = features.detach().cpu().double()
+    std = x.std(0)
+    dead = std <= 1e-3 * std.max()  # also true where nothing moves at all
+    metrics = {
+        "effective_rank": effective_rank(x),
+        "dead_dimensions": float(dead.sum()),
+        "std_mean": std.mean().item(),
+        "std_min": std.min().item(),
+    }
+    return metrics if state is None else metrics | _probe(x, state, split)
+
+
+def effective_rank(features: Tensor) -> float:
+    """Exponential of the entropy of the normalised singular values of `n d` (RankMe, arXiv 2210.02885, eq. 1 and 2).
+
+    Not centred, as in the paper: features that are one point plus a little noise count as collapsed.
+    """
+    values = torch.linalg.svdvals(features.detach().cpu().double())
+    p = values / values.sum().clamp_min(torch.finfo(values.dtype).tiny) + 1e-7  # the paper's ε
+    return torch.exp(-(p * p.log()).sum()).item()
+
+
+class CollapseWatch:
+    """Call it now and then while training: `collapse` of the model's beliefs along a held-out clip.
+
+    `clip` is the held-out experience, one row per episode; `sensor` is what a probe reads off the features (None: no
+    probe). Leaves no trace: gradients, training mode and random state are as before. Warns once through `logging`
+    when two calls in a row find the features collapsed; an untrained model may look so at its first step.
+    Raises `UserError` for a sensor that the clip lacks or that is not a vector, or fewer than two rows to probe.
+    """
+
+    def __init__(self, model: WorldModel, clip: Clip, sensor: str | None = None) -> None:
+        if sensor is not None:
+            _check(clip, sensor)
+        self.model, self.clip, self.sensor = model, clip, sensor
+        self._alarms = 0  # calls in a row that found a collapse
+
+    def __call__(self) -> dict[str, float]:
+        features = _features(self.model, self.clip)  # (b t+1) d
+        if self.sensor is None:
+            metrics = collapse(features)
+        else:
+            rows, times = self.clip.obs[self.sensor].shape[:2]
+            metrics = collapse(features, self.clip.obs[self.sensor].flatten(0, 1), split=rows // 2 * times)
+        self._warn(metrics, features.shape[1])
+        return metrics
+
+    def _warn(self, metrics: dict[str, float], d: int) -> None:
+        collapsed = d > 1 and metrics["effective_rank"] < 1.5
+        self._alarms = self._alarms + 1 if collapsed else 0
+        if self._alarms == 2:
+            logger.warning(
+                "the features have collapsed (effective rank %.2f of %d): the loss means nothing now; "
+                "strengthen what keeps them apart",
+                metrics["effective_rank"],
+                d,
+            )
+
+
+def _check(clip: Clip, sensor: str) -> None:
+    if sensor not in clip.obs:
+        known = list(clip.obs)
+        raise UserError(f"no sensor {sensor!r} to probe.{nearest(sensor, known)} There are: {', '.join(known)}")
+    if clip.obs[sensor].ndim != 3:
+        raise UserError(f"cannot probe sensor {sensor!r}: it is not a vector")
+    if len(clip.action) < 2:
+        raise UserError("the collapse watch needs at least two held-out clips to fit and to measure its probe")
+
+
+def _features(model: WorldModel, clip: Clip) -> Tensor:
+    """What the model believes along the clip: `(b t+1) d`. Neither gradients nor mode nor random state change."""
+    device = next(model.parameters()).device
+    modes = {module: module.training for module in model.modules()}
+    try:
+        with torch.no_grad(), _same_random(device):
+            model.eval()
+            return model.features(flatten(model.watch(clip.to(device)), 2)).float()
+    finally:
+        for module, training in modes.items():
+            module.training = training  # each its own: part of a model may be frozen in eval mode
+
+
+@contextmanager
+def _same_random(device: torch.device) -> Iterator[None]:
+    """Leave torch's global random state as it was, on the CPU and on `device`."""
+    mps = torch.mps.get_rng_state() if device.type == "mps" else None
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        yield
+    if mps is not None:
+        torch.mps.set_rng_state(mps)
+
+
+def _probe(x: Tensor, state: Tensor, split: int | None) -> dict[str, float]:
+    at = len(x) // 2 if split is None else split
+    r2 = linear_probe(x[:at], state[:at], x[at:], state[at:])["r2"]
+    return {} if math.isnan(r2) else {"probe_r2": r2}

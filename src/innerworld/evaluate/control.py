@@ -1,0 +1,197 @@
+"""Does it get there? Goal-reaching on episodes that are fixed beforehand, beside the oracle and the random floor.
+
+Fair by construction: starts and goals come from held-out episodes and never begin solved, the same episodes are given
+to everybody, every one of them counts, and success is what the world says of states, not that an episode ended.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from innerworld.agent import Agent
+from innerworld.data import Store
+from innerworld.errors import UserError
+from innerworld.types import Obs, each
+
+TRIES = 1000  # draws of a start and a goal before we say that the data holds none
+
+
+class GoalWorlds(Protocol):
+    """What goal-reaching needs of a vector environment beyond Gymnasium: begin at a state, say whether one is reached."""
+
+    num_envs: int
+
+    def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[dict[str, Any], dict]: ...
+    def step(self, actions: Any) -> tuple[dict[str, Any], Any, Any, Any, dict]: ...
+    def success(self, state: NDArray[Any], goal: NDArray[Any]) -> NDArray[np.bool_]: ...
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """n episodes to be played: where each begins and the picture of where it should end."""
+
+    start: NDArray[np.float32]  # n k   the `state` sensor
+    goal: NDArray[np.float32]  # n k
+    goal_obs: Obs  # n ...
+    far: NDArray[np.bool_]  # n        start and goal lie in different rooms (or whatever `far` meant)
+
+
+@dataclass(frozen=True)
+class Played:
+    """What came of the episodes."""
+
+    success: NDArray[np.bool_]  # n
+    steps: NDArray[np.int64]  # n       until success, or the budget
+    path: NDArray[np.float32]  # n t+1 k   states; stands still once solved
+    cpu_s: float  # of the whole evaluation, all threads
+    plan_ms: float  # wall time of a plan, per world, mean; 0 without planning
+
+
+def draw_tasks(
+    store: Store,
+    episodes: NDArray[np.int64],
+    n: int,
+    worlds: GoalWorlds,
+    seed: int = 0,
+    far: Callable[[NDArray[Any], NDArray[Any]], NDArray[np.bool_]] | None = None,
+) -> Tasks:
+    """Starts and goals from frames of two different held-out `episodes`; with `far`, every other pair must be far.
+
+    Raises `UserError` when the store has no `state` sensor or no such pair is found.
+    """
+    if "state" not in store.spec.obs:
+        raise UserError("goal-reaching needs a `state` sensor in the store, to begin there and to judge success")
+    if len(episodes) < 2:
+        raise UserError(f"goal-reaching needs at least two held-out episodes, there are {len(episodes)}")
+    rng = np.random.default_rng([seed, 20])
+    drawn = []
+    for k in range(n):
+        for _ in range(TRIES):
+            first, second = rng.choice(episodes, 2, replace=False)
+            start, goal = _frame(store, first, rng), _frame(store, second, rng)
+            a, b = start["state"].numpy(), goal["state"].numpy()
+            apart = bool(far(a[None], b[None])[0]) if far else False
+            if not worlds.success(a[None], b[None])[0] and (far is None or apart == (k % 2 == 0)):
+                drawn.append((a, b, goal, apart))
+                break
+        else:
+            raise UserError(f"no start and goal that are apart found in {TRIES} draws: collect more varied episodes")
+    starts, goals, seen, apart = zip(*drawn, strict=True)
+    goal_obs = {name: torch.stack([obs[name] for obs in seen]) for name in store.spec.obs}
+    return Tasks(np.stack(starts), np.stack(goals), goal_obs, np.array(apart))
+
+
+def play(
+    worlds: GoalWorlds,
+    tasks: Tasks,
+    agent: Agent,
+    budget: int,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> Played:
+    """Let the agent play every task for at most `budget` steps; a world that is solved is left in peace.
+
+    `worlds` holds as many worlds as there are tasks. `progress` is told the steps done.
+    """
+    goal = each(lambda value: value, {name: tasks.goal_obs[name] for name in agent.model.spec.obs})
+    obs, record = _begin(worlds, tasks, budget)
+    agent.plan_ms.clear()
+    agent.begin(_see(obs, agent), goal, seed)
+    live = np.arange(worlds.num_envs)
+    began = time.process_time()
+    for t in range(budget):
+        actions = np.zeros((worlds.num_envs, agent.model.spec.action), np.float32)
+        actions[live] = agent.act(_see(obs, agent, live)).numpy()
+        obs = record.step(actions, t)
+        still = np.flatnonzero(~record.success[live])
+        if len(still) < len(live):
+            live = live[still]
+            agent.keep(torch.from_numpy(still))
+        if progress:
+            progress(t + 1)
+        if not len(live):
+            break
+    return record.result(time.process_time() - began, float(np.mean(agent.plan_ms)))
+
+
+def play_policy(
+    worlds: GoalWorlds,
+    tasks: Tasks,
+    policy: Callable[[dict[str, NDArray[Any]], np.random.Generator], NDArray[np.float32]],
+    budget: int,
+    seed: int = 0,
+) -> Played:
+    """The same episodes under a policy that knows no goal: the random floor, measured and never assumed."""
+    rng = np.random.default_rng([seed, 21])
+    obs, record = _begin(worlds, tasks, budget)
+    began = time.process_time()
+    for t in range(budget):
+        obs = record.step(policy(obs, rng), t)
+    return record.result(time.process_time() - began, 0.0)
+
+
+def summary(played: Played, far: NDArray[np.bool_]) -> dict[str, float]:
+    """Success rate with its 95 % Wilson interval, per kind of episode, and what it cost."""
+    n, hits = len(played.success), int(played.success.sum())
+    low, high = wilson(hits, n)
+    found = {"success_rate": hits / n, "success_low": low, "success_high": high, "episodes": float(n)}
+    for name, rows in (("far", far), ("near", ~far)):
+        if rows.any():
+            found[f"success_rate_{name}"] = float(played.success[rows].mean())
+    found["steps_mean"] = float(played.steps.mean())
+    found["cpu_s_per_episode"] = played.cpu_s / n
+    found["plan_ms"] = played.plan_ms
+    return found
+
+
+def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """The Wilson score interval of a rate; unlike the normal one it stays inside [0, 1] at the ends."""
+    rate = hits / n
+    middle = (rate + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+class _Record:
+    """Steps the worlds, holds solved ones still and keeps what happened."""
+
+    def __init__(self, worlds: GoalWorlds, tasks: Tasks, budget: int) -> None:
+        self.worlds, self.tasks = worlds, tasks
+        self.success = np.zeros(len(tasks.start), bool)
+        self.steps = np.full(len(tasks.start), budget)
+        self.path = [tasks.start]
+
+    def step(self, actions: NDArray[np.float32], t: int) -> dict[str, Any]:
+        obs, *_ = self.worlds.step(actions)
+        self.path.append(np.where(self.success[:, None], self.path[-1], obs["state"]))
+        reached = self.worlds.success(obs["state"], self.tasks.goal) & ~self.success
+        self.steps[reached] = t + 1
+        self.success |= reached
+        return obs
+
+    def result(self, cpu_s: float, plan_ms: float) -> Played:
+        return Played(self.success, self.steps, np.stack(self.path, axis=1), cpu_s, plan_ms)
+
+
+def _begin(worlds: GoalWorlds, tasks: Tasks, budget: int) -> tuple[dict[str, Any], _Record]:
+    if worlds.num_envs != len(tasks.start):
+        raise UserError(f"{len(tasks.start)} tasks need as many worlds, there are {worlds.num_envs}")
+    obs, _ = worlds.reset(seed=0, options={"state": tasks.start})
+    return obs, _Record(worlds, tasks, budget)
+
+
+def _see(obs: dict[str, NDArray[Any]], agent: Agent, rows: NDArray[np.int64] | slice = slice(None)) -> Obs:
+    return {name: torch.from_numpy(obs[name][rows]) for name in agent.model.spec.obs}
+
+
+def _frame(store: Store, episode: int, rng: np.random.Generator) -> Obs:
+    clip = store.episode(int(episode))
+    return each(lambda value: value[0], clip.at(int(rng.integers(clip.length + 1))))

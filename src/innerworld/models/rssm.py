@@ -1,0 +1,357 @@
+"""The recurrent state-space model of Dreamer: its world-model half (DreamerV3, arXiv 2301.04104, Nature 2025).
+
+A belief is a deterministic memory (`deter`) and a stochastic latent (`stoch`). The memory and an action give the next
+memory; the *prior* guesses the latent from that memory alone, the *posterior* from memory and observation. Training
+makes the guess agree with what was seen; imagining runs on the prior, eyes shut.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, cast
+
+import torch
+from einops import rearrange
+from pydantic import Field
+from torch import Generator, Tensor, nn
+from torch.nn import functional as F
+
+from innerworld.config import Config
+from innerworld.errors import UserError
+from innerworld.nn.block_gru import BlockGRU, BlockLinear
+from innerworld.nn.conv import ChannelNorm, ConvDecoder, ConvEncoder, Resize
+from innerworld.nn.distributions import (
+    Gaussian,
+    Latent,
+    OneHot,
+    balanced_kl,
+    symexp_bins,
+    twohot_loss,
+    twohot_mean,
+)
+from innerworld.nn.mlp import EPS, MLP, linear
+from innerworld.nn.sensors import image_in, image_out, symexp, symlog
+from innerworld.types import Clip, Obs, Spec, State
+from innerworld.world import Card, WorldModel, candidates
+
+
+class RSSMConfig(Config):
+    deter: int = Field(512, description="size of the deterministic memory", ge=1)
+    hidden: int = Field(64, description="width inside the cell, the prior and the posterior", ge=1)
+    stoch: int = Field(32, description="latents: categorical groups, or Gaussian dimensions", ge=1)
+    classes: int = Field(4, description="categorical: classes of each group", ge=2)
+    depth: int = Field(4, description="image channels, times `mults`", ge=1)
+    units: int = Field(64, description="width of the vector encoder, the decoder and the heads", ge=1)
+    layers: int = Field(3, description="layers of the vector encoder and decoder", ge=1)
+    blocks: int = Field(8, description="blocks of the memory; must divide `deter` and the last image channels", ge=1)
+    latent: Literal["categorical", "gaussian"] = Field("categorical", description="kind of the stochastic latent")
+    unimix: float = Field(0.01, description="categorical: share of the uniform distribution mixed in", ge=0, lt=1)
+    free_nats: float = Field(1.0, description="KL below this costs nothing, nats over all groups", ge=0)
+    dyn: float = Field(1.0, description="weight of the KL that teaches the prior", ge=0)
+    rep: float = Field(0.1, description="weight of the KL that teaches the posterior", ge=0)
+    reward: float = Field(1.0, description="weight of the reward's loss; 0 leaves its head out", ge=0)
+    continues: float = Field(1.0, description="weight of the continuation's loss; 0 leaves its head out", ge=0)
+    bins: int = Field(255, description="two-hot bins of the reward, odd", ge=3)
+    horizon: float = Field(
+        333.0, description="expected future, steps: a step that goes on has target 1 - 1/horizon", gt=1
+    )
+    image: Resize = Field(
+        "maxpool", description="how the image networks halve: maxpool (the paper's) or strided (fast)"
+    )
+    mults: tuple[int, ...] = Field(
+        (2, 3, 4, 4), description="image channels of each stage, times `depth`", min_length=1
+    )
+    kernel: int = Field(5, description="side of the image kernels, pixels; odd for maxpool", ge=2)
+    image_size: int | None = Field(None, description="side at which images are seen, pixels (none: as they come)", ge=8)
+
+
+class RSSM(WorldModel):
+    """Recurrent state-space model with block GRU, one-hot or Gaussian latents, decoder, reward and continuation.
+
+    State: `deter` `b d`, `stoch` `b g k`, and the parameters of its distribution (`logits`, or `mean` and `std`).
+    """
+
+    Config = RSSMConfig
+    card = Card(
+        name="DreamerV3 (world model)",
+        predicts="latents",
+        decodes=True,
+        backbone="block GRU",
+        paper="arXiv 2301.04104",
+    )
+    presets: ClassVar[dict[str, Config]] = {
+        # DreamerV3's sizes (`configs.yaml`); their other settings are the defaults above.
+        "1m": RSSMConfig(),
+        "12m": RSSMConfig(deter=2048, hidden=256, classes=16, depth=16, units=256),
+        "25m": RSSMConfig(deter=3072, hidden=384, classes=24, depth=24, units=384),
+        "50m": RSSMConfig(deter=4096, hidden=512, classes=32, depth=32, units=512),
+        "100m": RSSMConfig(deter=6144, hidden=768, classes=48, depth=48, units=768),
+        "200m": RSSMConfig(deter=8192, hidden=1024, classes=64, depth=64, units=1024),
+        "400m": RSSMConfig(deter=12288, hidden=1536, classes=96, depth=96, units=1536),
+        # For a laptop's processor: 64×64 pictures seen at half size.
+        "small": RSSMConfig(
+            deter=256,
+            hidden=128,
+            classes=8,
+            depth=8,
+            units=128,
+            image="strided",
+            mults=(1, 2, 4),
+            kernel=4,
+            image_size=32,
+        ),
+    }
+
+    def __init__(self, config: RSSMConfig, spec: Spec) -> None:
+        super().__init__(config, spec)
+        _check(config)
+        flat = config.stoch * (config.classes if config.latent == "categorical" else 1)
+        raw = config.stoch * (config.classes if config.latent == "categorical" else 2)
+        feat = config.deter + flat
+        self.encoder = _Encoder(config, spec)
+        self.cell = BlockGRU(config.deter, flat, spec.action, config.hidden, config.blocks)
+        self.prior = MLP(config.deter, config.hidden, layers=2, out_dim=raw)
+        self.posterior = _Posterior(config.deter, self.encoder.width, config.hidden, raw)
+        self.decoder = _Decoder(config, spec, flat)
+        self.reward = MLP(feat, config.units, 1, out_dim=config.bins, outscale=0.0) if config.reward else None
+        self.continues = MLP(feat, config.units, 1, out_dim=1) if config.continues else None
+        self.sight = MLP(feat, config.units, 2, out_dim=self.encoder.width)
+        self.register_buffer("bins", symexp_bins(config.bins), persistent=False)
+
+    # ------------------------------------------------------------------ the five verbs
+
+    def encode(self, obs: Obs, state: State | None = None, action: Tensor | None = None) -> State:
+        look = self.posterior.look(self.encoder(obs))  # b hidden
+        deter, stoch, action = self._past(look, state, action)
+        deter = self.cell(deter, stoch, self.cell.push(action))
+        return _state(deter, self._latent(self.posterior(deter, look)))
+
+    def predict(self, state: State, action: Tensor, rng: Generator | None = None) -> State:
+        deter = self.cell(state["deter"], state["stoch"].flatten(1), self.cell.push(action))
+        return _state(deter, self._latent(self.prior(deter)), rng)
+
+    def decode(self, state: State) -> dict[str, Tensor]:
+        feat = self.features(state)
+        seen = self.decoder.sensors(state["deter"], feat)
+        if self.reward is not None:
+            seen["reward"] = twohot_mean(self.reward(feat), self.bins)
+        if self.continues is not None:
+            seen["continue"] = torch.sigmoid(self.continues(feat)).squeeze(-1)
+        return seen
+
+    def energy(self, state: State, goal: State) -> Tensor:
+        """Mean squared difference of what either state says the encoder would see."""
+        return (self.sight(self.features(state)) - self.sight(self.features(goal))).square().mean(dim=-1)
+
+    def features(self, state: State) -> Tensor:
+        """Memory and latent: `b d`."""
+        return torch.cat([state["deter"], state["stoch"].flatten(-2)], dim=-1)
+
+    def loss(self, clip: Clip) -> tuple[Tensor, dict[str, Tensor]]:
+        """DreamerV3, eq. 2–5: decoding errors summed over a sensor, KL to the prior and back, means over b and t."""
+        config = cast(RSSMConfig, self.config)
+        tokens = self.encoder(clip.obs)  # b t+1 e
+        deter, stoch, raw = self._follow(tokens, clip.action, sample=True)
+        feat = torch.cat([deter, stoch.flatten(-2)], dim=-1)  # b t+1 d
+        posterior, prior = self._latent(raw), self._latent(self.prior(deter))
+        dyn, rep = balanced_kl(posterior, prior, config.free_nats)  # b t+1
+
+        parts = self.decoder.losses(deter, feat, clip.obs)
+        total = torch.stack(list(parts.values())).sum() + config.dyn * dyn.mean() + config.rep * rep.mean()
+        parts |= {"dyn": dyn.mean(), "rep": rep.mean(), "kl": posterior.kl(prior).mean()}
+        if self.reward is not None:  # reward[t] comes with obs[t+1]
+            parts["reward"] = twohot_loss(self.reward(feat[:, 1:]), clip.reward.float(), self.bins).mean()
+            total = total + config.reward * parts["reward"]
+        if self.continues is not None:
+            target = (1 - clip.terminated.float()) * (1 - 1 / config.horizon)
+            logit = self.continues(feat[:, 1:]).squeeze(-1)
+            parts["continue"] = F.binary_cross_entropy_with_logits(logit, target)
+            total = total + config.continues * parts["continue"]
+        # A probe on the side: neither the belief nor the encoder feels it.
+        parts["sight"] = (self.sight(feat.detach()) - tokens.detach()).square().mean()
+        return total + parts["sight"], {name: value.detach() for name, value in parts.items()}
+
+    # ------------------------------------------------------------------ the same, faster
+
+    def imagine(self, state: State, actions: Tensor) -> State:
+        """All actions are embedded at once, the latents' distributions put together at the end."""
+        b, n, h, _ = actions.shape
+        push = rearrange(self.cell.push(actions), "b n h d -> h (b n) d")
+        at = candidates({"deter": state["deter"], "stoch": state["stoch"]}, n)
+        deter, stoch = at["deter"], at["stoch"]
+        deters, raws = [], []
+        for t in range(h):
+            deter = self.cell(deter, stoch.flatten(1), push[t])
+            raw = self.prior(deter)
+            stoch = self._latent(raw).mode()
+            deters.append(deter)
+            raws.append(raw)
+        states = _state(torch.stack(deters, dim=1), self._latent(torch.stack(raws, dim=1)))
+        return {name: value.unflatten(0, (b, n)) for name, value in states.items()}
+
+    def watch(self, clip: Clip) -> State:
+        deter, _, raw = self._follow(self.encoder(clip.obs), clip.action, sample=False)
+        return _state(deter, self._latent(raw))
+
+    # ------------------------------------------------------------------ below
+
+    def _follow(self, tokens: Tensor, action: Tensor, sample: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Believe along `tokens` `b t+1 e`, from a blank past: deter, stoch and raw posterior, each `b t+1 ...`."""
+        look = self.posterior.look(tokens)
+        deter, stoch, nothing = self._past(look[:, 0], None, None)
+        push = self.cell.push(torch.cat([nothing.unsqueeze(1), action], dim=1))  # b t+1 d
+        steps = []
+        for t in range(look.shape[1]):
+            deter = self.cell(deter, stoch, push[:, t])
+            raw = self.posterior(deter, look[:, t])
+            latent = self._latent(raw)
+            groups = latent.sample() if sample else latent.mode()  # b g k
+            stoch = groups.flatten(1)
+            steps.append((deter, groups, raw))
+        deters, stochs, raws = (torch.stack(each, dim=1) for each in zip(*steps, strict=True))
+        return deters, stochs, raws
+
+    def _past(self, like: Tensor, state: State | None, action: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Memory, flat latent and action to step from: all zero where there is no past (never the one without the other)."""
+        if (state is None) != (action is None):
+            raise UserError("encode: give both the last state and the action since, or neither")
+        if state is not None and action is not None:
+            return state["deter"], state["stoch"].flatten(1), action
+        b = like.shape[0]
+        widths = (self.cell.deter, self.cell.stoch, self.spec.action)
+        return tuple(like.new_zeros(b, width) for width in widths)
+
+    def _latent(self, raw: Tensor) -> Latent:
+        """Network outputs `... (g k)` → their distribution."""
+        config = cast(RSSMConfig, self.config)
+        if config.latent == "gaussian":
+            return Gaussian.bounded(raw)
+        return OneHot.mixed(raw.unflatten(-1, (config.stoch, config.classes)), config.unimix)
+
+
+def _state(deter: Tensor, latent: Latent, rng: Generator | None = None) -> State:
+    """Without `rng` the most likely latent, else a draw."""
+    stoch = latent.mode() if rng is None else latent.sample(rng)
+    return {"deter": deter, "stoch": stoch, **latent.tensors()}
+
+
+def _check(config: RSSMConfig) -> None:
+    if config.image == "maxpool" and config.kernel % 2 == 0:
+        raise UserError(f"kernel={config.kernel}: image=maxpool needs an odd one")
+    if config.bins % 2 == 0:
+        raise UserError(f"bins={config.bins}: choose an odd number, so that one of them is 0")
+
+
+class _Posterior(nn.Module):
+    """Memory `b d` and tokens `b e` → raw latent. One layer over both, split so that all tokens are read at once."""
+
+    def __init__(self, deter: int, tokens: int, hidden: int, raw: int) -> None:
+        super().__init__()
+        self.memory = linear(deter, hidden, fan_in=deter + tokens)
+        self.look = linear(tokens, hidden, bias=False, fan_in=deter + tokens)
+        self.norm = nn.RMSNorm(hidden, eps=EPS)
+        self.out = linear(hidden, raw)
+
+    def forward(self, deter: Tensor, look: Tensor) -> Tensor:
+        return self.out(F.silu(self.norm(self.memory(deter) + look)))
+
+
+class _Encoder(nn.Module):
+    """Sensors `... y x c` and `... n` → tokens `... e`: pictures stacked along their channels, vectors in symlog."""
+
+    def __init__(self, config: RSSMConfig, spec: Spec) -> None:
+        super().__init__()
+        self.images, self.vectors, self.size = spec.images(), spec.vectors(), config.image_size
+        self.width = 0
+        if self.vectors:
+            self.mlp = MLP(sum(spec.obs[name][0] for name in self.vectors), config.units, config.layers)
+            self.width += config.units
+        if self.images:
+            channels = sum(spec.obs[name][2] for name in self.images)
+            self.conv = ConvEncoder(
+                channels, _sides(config, spec), config.depth, config.mults, config.kernel, config.image
+            )
+            self.width += self.conv.width
+
+    def forward(self, obs: Obs) -> Tensor:
+        tokens = []
+        if self.vectors:
+            tokens.append(self.mlp(symlog(torch.cat([obs[name].float() for name in self.vectors], dim=-1))))
+        if self.images:
+            lead = obs[self.images[0]].shape[:-3]
+            picture = torch.cat([image_in(obs[name], self.size) for name in self.images], dim=1)
+            tokens.append(self.conv(picture).unflatten(0, lead))
+        return torch.cat(tokens, dim=-1)
+
+
+class _Decoder(nn.Module):
+    """Memory and features → sensors, and how far they are from the real ones."""
+
+    def __init__(self, config: RSSMConfig, spec: Spec, flat: int) -> None:
+        super().__init__()
+        self.spec, self.size, self.deter = spec, config.image_size, config.deter
+        self.images, self.vectors = spec.images(), spec.vectors()
+        if self.vectors:
+            width = sum(spec.obs[name][0] for name in self.vectors)
+            self.mlp = MLP(config.deter + flat, config.units, config.layers, out_dim=width)
+        if self.images:
+            channels = sum(spec.obs[name][2] for name in self.images)
+            self.conv = ConvDecoder(
+                channels, _sides(config, spec), config.depth, config.mults, config.kernel, config.image
+            )
+            self.map = _StartMap(config, flat, self.conv.start)
+
+    def sensors(self, deter: Tensor, feat: Tensor) -> Obs:
+        """As `obs` has them: pictures `b y x c` in [0, 1], vectors `b n`."""
+        pictures, vectors = self._pictures(deter, feat), self._vectors(feat)
+        seen = {name: image_out(picture, self.spec.obs[name]) for name, picture in pictures.items()}
+        return seen | {name: symexp(vector) for name, vector in vectors.items()}
+
+    def losses(self, deter: Tensor, feat: Tensor, obs: Obs) -> dict[str, Tensor]:
+        """Squared error of each sensor, summed over its pixels or numbers, of states `b t ...`: scalars."""
+        deter, feat = deter.flatten(0, 1), feat.flatten(0, 1)
+        losses = {}
+        for name, picture in self._pictures(deter, feat).items():
+            losses[name] = (picture - image_in(obs[name], self.size)).square().sum(dim=(1, 2, 3)).mean()
+        for name, vector in self._vectors(feat).items():
+            losses[name] = (vector - symlog(obs[name].float().flatten(0, 1))).square().sum(dim=-1).mean()
+        return losses
+
+    def _pictures(self, deter: Tensor, feat: Tensor) -> dict[str, Tensor]:
+        """`b c y x` each, at the size at which they are seen."""
+        if not self.images:
+            return {}
+        picture = self.conv(self.map(deter, feat[:, self.deter :]))
+        return dict(zip(self.images, picture.split([self.spec.obs[name][2] for name in self.images], 1), strict=True))
+
+    def _vectors(self, feat: Tensor) -> dict[str, Tensor]:
+        """`b n` each, in symlog."""
+        if not self.vectors:
+            return {}
+        vector = self.mlp(feat)
+        return dict(zip(self.vectors, vector.split([self.spec.obs[name][0] for name in self.vectors], -1), strict=True))
+
+
+class _StartMap(nn.Module):
+    """Memory `b d` and latent `b s` → the decoder's smallest map `b c y x`; each memory block paints its own channels."""
+
+    def __init__(self, config: RSSMConfig, flat: int, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        c, y, x = self.shape = shape
+        self.blocks = config.blocks
+        self.memory = BlockLinear(config.deter, c * y * x, config.blocks)
+        self.latent = MLP(flat, 2 * config.units, layers=1, out_dim=c * y * x)
+        self.norm = ChannelNorm(c)
+
+    def forward(self, deter: Tensor, stoch: Tensor) -> Tensor:
+        return F.silu(self.norm((self.memory(deter) + self.latent(stoch)).unflatten(-1, self.shape)))
+
+
+def _sides(config: RSSMConfig, spec: Spec) -> tuple[int, int]:
+    """y and x at which all images are seen."""
+    if config.image_size is not None:
+        return config.image_size, config.image_size
+    sides = {spec.obs[name][:2] for name in spec.images()}
+    if len(sides) > 1:
+        raise UserError(f"images of different sizes {sorted(sides)}: set image_size, so that all are seen at one")
+    y, x = sides.pop()
+    return y, x

@@ -1,0 +1,1 @@
+"""Layers without opinion, used by two or more families."""

@@ -1,0 +1,298 @@
+"""A `Chart` as inline SVG: axes, ticks, curves with bands, and each curve's name at its end.
+
+Colours are classes (`c0`, `c1`, ...) that the style sheet fills from a palette for light, dark and print, after Okabe and
+Ito ("Color Universal Design", 2008), which people with any colour vision can tell apart.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from innerworld.report.content import Chart, Curve
+from innerworld.report.scale import Scale, bounds, number, tick_labels, ticks
+
+WIDTH, HEIGHT = 440.0, 280.0
+TOP, BOTTOM = 34.0, 46.0  # room for the name of y above, for ticks and the name of x below
+LETTER = 6.7  # mean width of a letter at the 13 px of the style sheet
+LINE = 16.0  # from one line of text to the next
+LONGEST_LABEL = 20  # letters; longer names go to a legend below
+COLOURS = 7  # in the style sheet
+MOST_POINTS = 800  # of a curve; beyond that, the extremes of each stretch stand for it
+
+
+def draw(chart: Chart, key: str) -> str:
+    """The chart as SVG with its legend and the gaps it has, as HTML; `key` makes the ids unique in the page."""
+    frame = _frame(chart)
+    if frame is None:
+        return '<p class="empty">No values to draw.</p>' + _remarks(chart)
+    parts = [
+        f'<svg class="chart" viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" aria-labelledby="{key}-t {key}-d">',
+        f'<title id="{key}-t">{escape(chart.title)}</title>',
+        f'<desc id="{key}-d">{escape(describe(chart))}</desc>',
+        _axes(chart, frame),
+        *(_band(curve, frame, i) for i, curve in enumerate(chart.curves)),
+        _reference(chart, frame),
+        *(_line(curve, frame, i) for i, curve in enumerate(chart.curves)),
+        _labels(chart, frame) if frame.direct else "",
+        "</svg>",
+        "" if frame.direct else _legend(chart),
+        _remarks(chart),
+    ]
+    return "".join(parts)
+
+
+def describe(chart: Chart) -> str:
+    """The chart in words, for those who do not see it."""
+    scale = " on a logarithmic scale" if chart.log_y else ""
+    words = [f"Line chart of {chart.y_label}{scale} against {chart.x_label}."]
+    for curve in chart.curves:
+        seen = _seen(curve, chart.log_y)
+        if not seen:
+            words.append(f"{curve.name}: no values.")
+            continue
+        (x0, y0), (x1, y1) = seen[0], seen[-1]
+        words.append(f"{curve.name}: from {number(y0)} at {number(x0)} to {number(y1)} at {number(x1)}.")
+    if chart.line is not None:
+        words.append(f"Compare with {_line_name(chart)} at {number(chart.line)}.")
+    return " ".join(words)
+
+
+def summary(chart: Chart) -> list[list[str]]:
+    """A row for each curve: its name, number of values, first, lowest, highest and last value, with their x."""
+    rows = []
+    for curve in chart.curves:
+        seen = _seen(curve, log=False)
+        if not seen:
+            rows.append([curve.name, "0", "–", "–", "–", "–"])
+            continue
+        by_y = sorted(seen, key=lambda point: point[1])
+        chosen = (seen[0], by_y[0], by_y[-1], seen[-1])
+        rows.append([curve.name, str(len(seen)), *(f"{number(y)} at {number(x)}" for x, y in chosen)])
+    return rows
+
+
+# ---------------------------------------------------------------------- what is where
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """The two scales, and whether the names fit beside the curves."""
+
+    x: Scale
+    y: Scale
+    x_ticks: list[float]
+    y_ticks: list[float]
+    direct: bool
+
+
+def _frame(chart: Chart) -> _Frame | None:
+    """None when there is nothing to draw."""
+    points = [point for curve in chart.curves for point in _seen(curve, chart.log_y)]
+    if not points:
+        return None
+    levels = [y for _, y in points]
+    for curve in chart.curves:
+        levels += [v for v in (*(curve.low or ()), *(curve.high or ())) if _shows(v, chart.log_y)]
+    if chart.line is not None and _shows(chart.line, chart.log_y):
+        levels.append(chart.line)
+    y_low, y_high = bounds(min(levels), max(levels), chart.log_y)
+    x_low, x_high = min(x for x, _ in points), max(x for x, _ in points)
+    if x_low == x_high:
+        x_low, x_high = x_low - 0.5, x_high + 0.5
+    y_ticks = ticks(y_low, y_high, chart.log_y)
+    left = 12 + LETTER * max(len(text) for text in tick_labels(y_ticks))
+    names = [name for name, _, _ in _ends(chart)]
+    direct = len(names) <= COLOURS and max(len(name) for name in names) <= LONGEST_LABEL
+    right = 22 + LETTER * max(len(name) for name in names) if direct else 16.0
+    x = Scale(x_low, x_high, left, WIDTH - right)
+    y = Scale(y_low, y_high, HEIGHT - BOTTOM, TOP, chart.log_y)
+    x_count = 5 if x.stop - x.start > 240 else 4
+    return _Frame(x, y, ticks(x_low, x_high, count=x_count), y_ticks, direct)
+
+
+def _seen(curve: Curve, log: bool) -> list[tuple[float, float]]:
+    return [(x, y) for x, y in zip(curve.x, curve.y, strict=True) if math.isfinite(x) and _shows(y, log)]
+
+
+def _shows(value: float, log: bool) -> bool:
+    return math.isfinite(value) and (value > 0 or not log)
+
+
+def _ends(chart: Chart) -> list[tuple[str, tuple[float, float], int | None]]:
+    """Each curve that can be seen and the line to compare with: name, last point, colour (None for the line)."""
+    ends: list[tuple[str, tuple[float, float], int | None]] = []
+    for i, curve in enumerate(chart.curves):
+        seen = _seen(curve, chart.log_y)
+        if seen:
+            ends.append((curve.name, seen[-1], i))
+    if chart.line is not None and _shows(chart.line, chart.log_y):
+        ends.append((_line_name(chart), (math.inf, chart.line), None))
+    return ends
+
+
+def _line_name(chart: Chart) -> str:
+    return chart.line_name or (number(chart.line) if chart.line is not None else "")
+
+
+# ---------------------------------------------------------------------- drawing
+
+
+def _axes(chart: Chart, frame: _Frame) -> str:
+    x, y = frame.x, frame.y
+    parts = []
+    for value, text in zip(frame.y_ticks, tick_labels(frame.y_ticks), strict=True):
+        parts.append(f'<path class="grid" d="M{_n(x.start)} {_n(y(value))}H{_n(x.stop)}"/>')
+        parts.append(
+            f'<text class="tick" x="{_n(x.start - 7)}" y="{_n(y(value) + 4.5)}" text-anchor="end">{text}</text>'
+        )
+    for value, text in zip(frame.x_ticks, tick_labels(frame.x_ticks), strict=True):
+        parts.append(f'<path class="axis" d="M{_n(x(value))} {_n(y.start)}v4"/>')
+        parts.append(f'<text class="tick" x="{_n(x(value))}" y="{_n(y.start + 18)}" text-anchor="middle">{text}</text>')
+    parts.append(f'<path class="axis" d="M{_n(x.start)} {_n(y.start)}H{_n(x.stop)}"/>')
+    name = chart.y_label + (", log scale" if chart.log_y else "")
+    parts.append(f'<text class="name" x="2" y="14">{escape(name)}</text>')
+    middle = (x.start + x.stop) / 2
+    parts.append(f'<text class="name" x="{_n(middle)}" y="{HEIGHT - 6:g}" text-anchor="middle">')
+    parts.append(f"{escape(chart.x_label)}</text>")
+    return "".join(parts)
+
+
+def _band(curve: Curve, frame: _Frame, i: int) -> str:
+    """One closed shape for each stretch without a gap; what lies below a log axis is cut off at its foot."""
+    if curve.low is None or curve.high is None:
+        return ""
+    shapes = []
+    for part in _stretches(curve, frame.y.log, band=True):
+        upper = [(curve.x[k], curve.high[k]) for k in part]
+        lower = [(curve.x[k], curve.low[k]) for k in reversed(part)]
+        shapes.append(_path([*upper, *lower], frame) + "Z")
+    return f'<path class="band c{i % COLOURS}" d="{"".join(shapes)}"/>' if shapes else ""
+
+
+def _line(curve: Curve, frame: _Frame, i: int) -> str:
+    """One stroke for each stretch without a gap; a value alone between two gaps is a dot."""
+    strokes, dots = [], []
+    for part in _stretches(curve, frame.y.log):
+        points = [(curve.x[k], curve.y[k]) for k in part]
+        if len(points) > 1:
+            strokes.append(_path(points, frame))
+        else:
+            dots.append(points[0])
+    seen = _seen(curve, frame.y.log)
+    if seen:
+        dots.append(seen[-1])
+    colour = f"c{i % COLOURS}{' again' if i >= COLOURS else ''}"
+    stroke = f'<path class="curve" d="{"".join(strokes)}"/>' if strokes else ""
+    circles = "".join(f'<circle cx="{_n(frame.x(x))}" cy="{_n(frame.y(y))}" r="3"/>' for x, y in dict.fromkeys(dots))
+    return f'<g class="{colour}"><title>{escape(curve.name)}</title>{stroke}{circles}</g>'
+
+
+def _reference(chart: Chart, frame: _Frame) -> str:
+    if chart.line is None or not _shows(chart.line, chart.log_y):
+        return ""
+    return f'<path class="line" d="M{_n(frame.x.start)} {_n(frame.y(chart.line))}H{_n(frame.x.stop)}"/>'
+
+
+def _labels(chart: Chart, frame: _Frame) -> str:
+    """The names in the margin, moved apart where they would overlap, each led to by a thin line."""
+    ends = _ends(chart)
+    wanted = [frame.y(y) for _, (_, y), _ in ends]
+    parts = []
+    for (name, (x, _), i), end, y in zip(ends, wanted, spread(wanted, LINE, TOP, HEIGHT - BOTTOM), strict=True):
+        colour = "line" if i is None else f"c{i % COLOURS}"
+        start = frame.x(min(x, frame.x.high)) + (0 if i is None else 4)
+        text = frame.x.stop + 16
+        parts.append(f'<path class="lead {colour}" d="M{_n(start)} {_n(end)}L{_n(text - 4)} {_n(y)}"/>')
+        parts.append(f'<text class="label" x="{_n(text)}" y="{_n(y + 4.5)}">{escape(name)}</text>')
+    return "".join(parts)
+
+
+def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Positions near the wanted ones, in the same order, at least `gap` apart and within [low, high] if they fit."""
+    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
+    placed = [0.0] * len(wanted)
+    floor = low
+    for i in order:
+        placed[i] = max(wanted[i], floor)
+        floor = placed[i] + gap
+    ceiling = high
+    for i in reversed(order):
+        placed[i] = min(placed[i], ceiling)
+        ceiling = placed[i] - gap
+    return placed
+
+
+def _legend(chart: Chart) -> str:
+    rows = []
+    for name, _, i in _ends(chart):
+        colour = "line" if i is None else f"c{i % COLOURS}{' again' if i >= COLOURS else ''}"
+        swatch = f'<svg class="swatch {colour}" viewBox="0 0 24 10" aria-hidden="true"><path class="curve" d="M1 5H23"/></svg>'
+        rows.append(f"<li>{swatch}{escape(name)}</li>")
+    return f'<ul class="legend">{"".join(rows)}</ul>'
+
+
+def _remarks(chart: Chart) -> str:
+    """Says which values could not be drawn, so that a gap is never a secret."""
+    missing = sum(not math.isfinite(v) for curve in chart.curves for v in curve.y)
+    below = sum(math.isfinite(v) and v <= 0 for curve in chart.curves for v in curve.y) if chart.log_y else 0
+    words = []
+    if missing:
+        words.append(f"{missing} {'value is' if missing == 1 else 'values are'} missing or not finite: a gap.")
+    if below:
+        words.append(f"{below} {'value' if below == 1 else 'values'} of 0 or less cannot be shown on a log scale.")
+    return f'<p class="remark">{" ".join(words)}</p>' if words else ""
+
+
+# ---------------------------------------------------------------------- stretches of a curve
+
+
+def _stretches(curve: Curve, log: bool, band: bool = False) -> list[list[int]]:
+    """The indices of a curve that can be drawn, parted at its gaps, thinned where they are too many."""
+    parts: list[list[int]] = [[]]
+    for k in range(len(curve.x)):
+        if math.isfinite(curve.x[k]) and (_band_shows(curve, k, log) if band else _shows(curve.y[k], log)):
+            parts[-1].append(k)
+        elif parts[-1]:
+            parts.append([])
+    return [_thin(part, curve) for part in parts if part]
+
+
+def _band_shows(curve: Curve, k: int, log: bool) -> bool:
+    assert curve.low is not None and curve.high is not None
+    return math.isfinite(curve.low[k]) and _shows(curve.high[k], log)
+
+
+def _thin(part: list[int], curve: Curve) -> list[int]:
+    """Keep the ends and the extremes of each of many equal stretches, so that no spike gets lost."""
+    if len(part) <= MOST_POINTS:
+        return part
+    size = math.ceil(len(part) / (MOST_POINTS // 4))
+    kept = {part[0], part[-1]}
+    for start in range(0, len(part), size):
+        stretch = part[start : start + size]
+        kept.update(_extremes(stretch, curve.y))
+        if curve.low is not None and curve.high is not None:
+            kept.update((min(stretch, key=curve.low.__getitem__), max(stretch, key=curve.high.__getitem__)))
+    return sorted(kept)
+
+
+def _extremes(stretch: list[int], values: Sequence[float]) -> Iterable[int]:
+    return min(stretch, key=values.__getitem__), max(stretch, key=values.__getitem__)
+
+
+def _path(points: Sequence[tuple[float, float]], frame: _Frame) -> str:
+    return "M" + "L".join(f"{_n(frame.x(x))} {_n(_height(y, frame.y))}" for x, y in points)
+
+
+def _height(value: float, scale: Scale) -> float:
+    """Where a value goes, at the axis's foot if a log axis has no place for it."""
+    return scale(value) if _shows(value, scale.log) else scale.start
+
+
+def _n(value: float) -> str:
+    """A coordinate with one decimal, and no more text than it needs."""
+    text = f"{value:.1f}"
+    return text[:-2] if text.endswith(".0") else text

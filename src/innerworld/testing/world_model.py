@@ -1,0 +1,224 @@
+"""`check_world_model`: what every family must keep, as one public function that anybody can run on a class of theirs."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Generator, Tensor
+
+from innerworld import checkpoint
+from innerworld.types import Clip, Spec, State, each
+from innerworld.world import WorldModel, at, candidates, flatten
+
+Build = Callable[[Spec], WorldModel]
+TOLERANCE = 1e-4  # between two ways to compute the same number in float32, relative to its size
+
+
+def check_world_model(build: Build, spec: Spec, overfit_steps: int = 150) -> None:
+    """Raise `AssertionError`, with a sentence, unless `build(spec)` keeps the contract of `WorldModel`.
+
+    Checked: shapes of every verb; rows of a batch are independent; `predict` does not mutate; `watch` equals `encode`
+    step by step; `imagine` equals a loop over `predict`; `dream` follows its policy; a goal is its own best match;
+    the same seed gives the same result; save and load are bit-exact; every parameter gets a gradient and one clip can
+    be overfitted (both only where there is something to learn).
+    """
+    torch.manual_seed(0)
+    model = build(spec).eval()
+    clip = random_clip(spec, b=3, t=5)
+    with torch.no_grad():
+        _shapes(model, clip)
+        _independent_rows(model, clip)
+        _no_mutation(model, clip)
+        _watch_is_encode(model, clip)
+        _imagine_is_predict(model, clip)
+        _dream_follows(model, clip)
+        _goal_matches_itself(model, clip)
+        _same_seed(build, spec, clip)
+        _decode_fits(model, clip)
+    if any(p.requires_grad for p in model.parameters()):
+        _save_and_load(model, clip)
+        _gradients(model, clip)
+        _overfits(build(spec), clip, overfit_steps)
+
+
+def random_clip(spec: Spec, b: int, t: int, seed: int = 0) -> Clip:
+    """A clip of noise that fits `spec`, with valid actions."""
+    rng = Generator().manual_seed(seed)
+    obs = {}
+    for name, shape in spec.obs.items():
+        if len(shape) == 3:
+            obs[name] = torch.randint(0, 256, (b, t + 1, *shape), generator=rng, dtype=torch.uint8)
+        else:
+            obs[name] = torch.randn(b, t + 1, *shape, generator=rng)
+    return Clip(
+        obs, random_actions(spec, (b, t), rng), torch.randn(b, t, generator=rng), torch.zeros(b, t, dtype=torch.bool)
+    )
+
+
+def random_actions(spec: Spec, shape: tuple[int, ...], rng: Generator) -> Tensor:
+    """Valid actions `... a` for `spec`: uniform in [-1, 1], or one-hot."""
+    if spec.discrete:
+        choice = torch.randint(spec.action, shape, generator=rng)
+        return torch.nn.functional.one_hot(choice, spec.action).float()
+    return torch.rand(*shape, spec.action, generator=rng) * 2 - 1
+
+
+def _shapes(model: WorldModel, clip: Clip) -> None:
+    b = clip.action.shape[0]
+    state = model.encode(clip.at(0))
+    for label, found in (
+        ("encode", state),
+        ("encode with a past", model.encode(clip.at(1), state, clip.action[:, 0])),
+        ("predict", model.predict(state, clip.action[:, 0])),
+        ("predict with rng", model.predict(state, clip.action[:, 0], Generator().manual_seed(0))),
+    ):
+        assert found.keys() == state.keys(), f"{label} returns {sorted(found)}, encode returns {sorted(state)}"
+        for name, value in found.items():
+            assert value.shape == state[name].shape, f"{label}: {name} has shape {tuple(value.shape)}, not constant"
+            assert value.shape[0] == b, f"{label}: {name} has shape {tuple(value.shape)}, expected b = {b} first"
+    energy = model.energy(state, state)
+    assert energy.shape == (b,), f"energy has shape {tuple(energy.shape)}, expected ({b},)"
+    features = model.features(state)
+    assert features.ndim == 2 and features.shape[0] == b, f"features have shape {tuple(features.shape)}, expected b d"
+    loss, parts = model.loss(clip)
+    assert loss.ndim == 0 and bool(loss.isfinite()), f"loss is {loss}, expected a finite scalar"
+    assert parts and all(torch.as_tensor(part).ndim == 0 for part in parts.values()), "loss needs named scalar parts"
+    assert not any(torch.as_tensor(part).requires_grad for part in parts.values()), "parts of the loss must be detached"
+
+
+def _independent_rows(model: WorldModel, clip: Clip) -> None:
+    alone = clip.rows(slice(0, 1))
+    together = model.watch(clip)
+    _close(model, each(lambda value: value[:1], together), model.watch(alone), "a row of watch depends on other rows")
+    actions = clip.action[:, None].expand(-1, 2, -1, -1)
+    futures = model.imagine(at(together, 0), actions)
+    future = model.imagine(each(lambda value: value[:1, 0], together), actions[:1])
+    _close(model, each(lambda value: value[:1], futures), future, "a row of imagine depends on other rows", axes=3)
+
+
+def _no_mutation(model: WorldModel, clip: Clip) -> None:
+    state = model.encode(clip.at(0))
+    before = each(Tensor.clone, state)
+    action = clip.action[:, 0].clone()
+    model.predict(state, action)
+    model.imagine(state, clip.action[:, None])
+    model.encode(clip.at(1), state, action)
+    for name, value in state.items():
+        assert torch.equal(value, before[name]), f"predict, imagine or encode changed the state's {name}"
+    assert torch.equal(action, clip.action[:, 0]), "predict changed its action"
+
+
+def _watch_is_encode(model: WorldModel, clip: Clip) -> None:
+    _close(model, model.watch(clip), WorldModel.watch(model, clip), "watch differs from encode step by step", axes=2)
+
+
+def _imagine_is_predict(model: WorldModel, clip: Clip) -> None:
+    """From a state with a past, so that a shared past is put to use; longer than most windows."""
+    state = at(model.watch(clip), clip.length)
+    actions = random_actions(model.spec, (clip.action.shape[0], 4, 6), Generator().manual_seed(1))
+    fast, slow = model.imagine(state, actions), WorldModel.imagine(model, state, actions)
+    _close(model, fast, slow, "imagine differs from a loop over predict", axes=3)
+
+
+def _dream_follows(model: WorldModel, clip: Clip) -> None:
+    state = model.encode(clip.at(0))
+    states, actions = model.dream(state, lambda _: clip.action[:, 0], 3)
+    assert torch.equal(actions, clip.action[:, :1].expand(-1, 3, -1)), "dream did not take its policy's actions"
+    expected = model.imagine(state, actions[:, None])
+    _close(model, states, each(lambda value: value[:, 0], expected), "dream differs from imagine", axes=2)
+
+
+def _goal_matches_itself(model: WorldModel, clip: Clip) -> None:
+    goals = model.encode(clip.at(0))
+    b = clip.action.shape[0]
+    pairs = model.energy(each(lambda v: v.repeat_interleave(b, 0), goals), candidates_first(goals, b)).reshape(b, b)
+    assert bool((pairs >= 0).all()), "energy is negative somewhere"
+    own = pairs.diagonal()
+    assert bool((own <= 1e-6 * (1 + pairs.max())).all()), f"energy of a goal with itself is {own.max():.2g}, not zero"
+    assert bool((pairs.argmin(dim=1) == torch.arange(b)).all()), "a goal is not its own best match"
+
+
+def candidates_first(state: State, n: int) -> State:
+    """The whole batch n times: `b ...` → `(n b) ...`."""
+    return each(lambda value: value.repeat(n, *[1] * (value.ndim - 1)), state)
+
+
+def _same_seed(build: Build, spec: Spec, clip: Clip) -> None:
+    found = []
+    for _ in range(2):
+        torch.manual_seed(7)
+        model = build(spec).eval()
+        state = model.predict(model.encode(clip.at(0)), clip.action[:, 0], Generator().manual_seed(3))
+        torch.manual_seed(8)
+        found.append((state, model.loss(clip)[0]))
+    assert all(torch.equal(value, found[1][0][name]) for name, value in found[0][0].items()), "seeded predict varies"
+    assert torch.equal(found[0][1], found[1][1]), "loss differs under the same seed"
+
+
+def _decode_fits(model: WorldModel, clip: Clip) -> None:
+    b = clip.action.shape[0]
+    decoded = model.decode(model.encode(clip.at(0)))
+    assert bool(decoded) == model.card.decodes, f"the card says decodes={model.card.decodes}, decode says otherwise"
+    for name, value in decoded.items():
+        shape = model.spec.obs.get(name, ())
+        assert value.shape == (b, *shape), f"decode: {name} has shape {tuple(value.shape)}, expected {(b, *shape)}"
+        if len(shape) == 3:
+            assert value.is_floating_point(), f"decode: {name} must be float in [0, 1]"
+
+
+def _save_and_load(model: WorldModel, clip: Clip) -> None:
+    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+        checkpoint.save(folder, model, None, 0, None)
+        again = checkpoint.load(Path(folder), models={type(model).__name__: type(model)}).eval()
+        assert again.config == model.config and again.spec == model.spec, "config or spec changed on disk"
+        for name, value in model.state_dict().items():
+            assert torch.equal(value, again.state_dict()[name]), f"{name} changed on disk"
+        state, loaded = model.watch(clip), again.watch(clip)
+        assert all(torch.equal(value, loaded[name]) for name, value in state.items()), "a loaded model thinks otherwise"
+
+
+def _gradients(model: WorldModel, clip: Clip) -> None:
+    """After a few steps, for zero-initialised gates and heads let nothing through at the first."""
+    model.train()
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    seen: set[str] = set()
+    for _ in range(4):
+        optimiser.zero_grad()
+        model.loss(clip)[0].backward()
+        seen |= {name for name, p in model.named_parameters() if p.grad is not None and bool(p.grad.any())}
+        optimiser.step()
+        model.after_step()
+    lost = [name for name, p in model.named_parameters() if p.requires_grad and name not in seen]
+    assert not lost, f"no gradient reaches {len(lost)} parameters, the first is {lost[0]}"
+
+
+def _overfits(model: WorldModel, clip: Clip, steps: int) -> None:
+    """On one clip the loss falls by a fifth of its size at least; families differ too much to ask for more."""
+    model.train()
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    first = last = float(model.loss(clip)[0].detach())
+    for _ in range(steps):
+        optimiser.zero_grad()
+        loss, _ = model.loss(clip)
+        loss.backward()
+        optimiser.step()
+        model.after_step()
+        last = float(loss.detach())
+        if last < first - 0.2 * abs(first):
+            return
+    raise AssertionError(f"one clip is not learnt: the loss went from {first:.4g} to {last:.4g} in {steps} steps")
+
+
+def _close(model: WorldModel, a: State, b: State, sentence: str, axes: int = 2) -> None:
+    """Two ways to the same beliefs: compared as `features`, and as `energy` to the first of them."""
+    a, b = flatten(a, axes), flatten(b, axes)
+    one, two = model.features(a), model.features(b)
+    assert one.shape == two.shape, f"{sentence}: shapes {tuple(one.shape)} and {tuple(two.shape)}"
+    gap = (one - two).abs().max() / (1 + two.abs().max())
+    assert gap <= TOLERANCE, f"{sentence}: features differ by {gap:.2g}"
+    goal = candidates(each(lambda value: value[:1], b), len(one))
+    gap = (model.energy(a, goal) - model.energy(b, goal)).abs().max()
+    assert gap <= TOLERANCE * (1 + model.energy(b, goal).abs().max()), f"{sentence}: energies differ by {gap:.2g}"

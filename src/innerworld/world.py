@@ -1,0 +1,128 @@
+"""`WorldModel`: what every family answers. Imagining, dreaming and watching are written here once, on top of that."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from einops import rearrange, repeat
+from torch import Generator, Tensor, nn
+
+from innerworld.config import Config
+from innerworld.types import Clip, Obs, Spec, State, each
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a family is, for the map of the field (`innerworld models`)."""
+
+    name: str  # its name in the literature
+    predicts: str  # pixels, tokens, latents or actions
+    decodes: bool
+    backbone: str  # what carries it through time
+    paper: str
+    actions: bool = True  # does it consume actions
+
+
+class WorldModel(nn.Module, ABC):
+    """Five verbs over one opaque state. Subclass once: a family is one leaf class in one file.
+
+    A leaf has a nested frozen `Config`, a `card`, and `presets` (the papers' settings by name); its constructor is
+    `Leaf(config, spec)`. Sensors of a clip that `spec` does not name are ignored.
+    """
+
+    Config: ClassVar[type[Config]]
+    card: ClassVar[Card]
+    presets: ClassVar[dict[str, Config]] = {}
+
+    def __init__(self, config: Config, spec: Spec) -> None:
+        super().__init__()
+        self.config = config
+        self.spec = spec
+
+    # ------------------------------------------------------------------ what a family must answer
+
+    @abstractmethod
+    def encode(self, obs: Obs, state: State | None = None, action: Tensor | None = None) -> State:
+        """What do I believe, after looking? `obs` each `b ...`; `action` `b a` led from `state` to `obs`."""
+
+    @abstractmethod
+    def predict(self, state: State, action: Tensor, rng: Generator | None = None) -> State:
+        """What then, after acting (`b a`) with eyes shut? Without `rng`: the most likely. Must not mutate `state`."""
+
+    def decode(self, state: State) -> dict[str, Tensor]:
+        """What would I see? Sensors in the layout of `obs` (images float in [0, 1]), "reward" `b`, "continue" `b`."""
+        return {}
+
+    @abstractmethod
+    def energy(self, state: State, goal: State) -> Tensor:
+        """How far from that? `b`, never negative; zero is a match."""
+
+    @abstractmethod
+    def loss(self, clip: Clip) -> tuple[Tensor, dict[str, Tensor]]:
+        """How wrong was I? A scalar, and its named parts (detached scalars)."""
+
+    def after_step(self) -> None:
+        """Called after every optimiser step: moving-average targets and the like."""
+
+    def features(self, state: State) -> Tensor:
+        """What probes and the collapse watch read: `b d`. By default all floats of the state, flattened."""
+        floats = [value.flatten(1) for value in state.values() if value.is_floating_point()]
+        return torch.cat(floats, dim=-1)
+
+    # ------------------------------------------------------------------ what follows from it; override only for speed
+
+    def imagine(self, state: State, actions: Tensor) -> State:
+        """n candidate futures that share one past: `state` each `b ...`, `actions` `b n h a` → each `b n h ...`."""
+        b, n, h, _ = actions.shape
+        at = candidates(state, n)
+        flat = rearrange(actions, "b n h a -> (b n) h a")
+        states = []
+        for t in range(h):
+            at = self.predict(at, flat[:, t])
+            states.append(at)
+        return each(lambda value: value.unflatten(0, (b, n)), stack(states))
+
+    def dream(
+        self, state: State, policy: Callable[[State], Tensor], horizon: int, rng: Generator | None = None
+    ) -> tuple[State, Tensor]:
+        """Let `policy` (state → `b a`) choose: states each `b h ...` after each of the actions `b h a`."""
+        states, actions = [], []
+        for _ in range(horizon):
+            action = policy(state)
+            state = self.predict(state, action, rng)
+            states.append(state)
+            actions.append(action)
+        return stack(states), torch.stack(actions, dim=1)
+
+    def watch(self, clip: Clip) -> State:
+        """Believe along a clip: states each `b t+1 ...`, as `encode` gives them one look after another."""
+        state = self.encode(clip.at(0))
+        states = [state]
+        for t in range(clip.length):
+            state = self.encode(clip.at(t + 1), state, clip.action[:, t])
+            states.append(state)
+        return stack(states)
+
+
+def stack(states: list[State]) -> State:
+    """States of successive times → one, each `b t ...`."""
+    return {name: torch.stack([state[name] for state in states], dim=1) for name in states[0]}
+
+
+def at(states: State, t: int) -> State:
+    """The state at time t out of states each `b t ...`."""
+    return each(lambda value: value[:, t], states)
+
+
+def candidates(state: State, n: int) -> State:
+    """Each row n times: `b ...` → `(b n) ...`."""
+    return each(lambda value: repeat(value, "b ... -> (b n) ...", n=n), state)
+
+
+def flatten(states: State, axes: int) -> State:
+    """Merge the leading axes into one batch: `b t ...` with axes = 2 → `(b t) ...`."""
+    return each(lambda value: value.flatten(0, axes - 1), states)
