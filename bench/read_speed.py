@@ -1,6 +1,6 @@
 """Frames per CPU-second of `Clips.batch` on 64 x 64 pictures, beside h5py reading the same clips where it is installed.
 
-    OMP_NUM_THREADS=1 python bench/read_speed.py
+OMP_NUM_THREADS=1 python bench/read_speed.py
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,7 +26,9 @@ def main() -> None:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         store = generate(Path(folder) / "store")
-        print(f"{len(store)} episodes of {STEPS} steps, {SIZE} x {SIZE} x 3, batch {BATCH}, one thread, page cache warm")
+        print(
+            f"{len(store)} episodes of {STEPS} steps, {SIZE} x {SIZE} x 3, batch {BATCH}, one thread, page cache warm"
+        )
         print(f"{'clip':>16} {'reader':>14} {'frames/CPU s':>14} {'ms/batch':>10}")
         for length, skip in SETTINGS:
             clips = Clips(store, range(len(store)), length, BATCH, frame_skip=skip)
@@ -62,7 +65,7 @@ def hdf5_reader(path: Path, store: Store, length: int, skip: int) -> Callable[[i
             for sensor in store.spec.obs:
                 file[sensor] = np.concatenate([clip.obs[sensor][0].numpy() for clip in episodes])
             file["action"] = np.concatenate([clip.action[0].numpy() for clip in episodes])
-    file = h5py.File(path, "r")
+    file: Any = h5py.File(path, "r")
     arrays = {name: file[name] for name in (*store.spec.obs, "action")}
     span = length * skip
 

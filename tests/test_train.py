@@ -168,6 +168,20 @@ def test_ctrl_c_by_signal_finishes_the_step_and_restores_the_handlers(tmp_path: 
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_a_second_ctrl_c_a_while_later_acts_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = iter([0.0, 0.0, 5.0])
+    monkeypatch.setattr("innerworld.train.time.monotonic", lambda: next(now))
+
+    def twice(clip: Clip) -> Clip:
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        raise RuntimeError("it came")
+
+    with pytest.raises(RuntimeError, match="it came"):
+        train(build(), Noise(5, twice), CONFIG, tmp_path)
+
+
 def test_ctrl_c_from_the_log_keeps_the_step(tmp_path: Path) -> None:
     def log(step: int, row: object) -> None:
         if step == 20:
@@ -348,6 +362,14 @@ def test_learning_rate() -> None:
     assert {learning_rate(step, TrainConfig(lr=0.5)) for step in range(9)} == {0.5}
 
 
+def test_the_step_is_as_large_as_the_rate_says() -> None:
+    """Adam's first step moves each weight by the learning rate, whatever its gradient."""
+    before, config = build(), TrainConfig(steps=1, lr=1e-2, warmup=10, device="cpu")
+    after = train(build(), Noise(), config)
+    moved = (after.get_parameter("act.weight") - before.act.weight).abs()
+    assert torch.allclose(moved, torch.tensor(1e-3), rtol=1e-2)
+
+
 def test_a_model_without_parameters_is_refused() -> None:
     with pytest.raises(UserError, match="no parameter to train"):
         train(build().requires_grad_(False), Noise(), CONFIG)
@@ -373,6 +395,8 @@ def interrupt(clip: Clip) -> Clip:
 
 
 def terminate(clip: Clip) -> Clip:
+    """As `timeout` does it: to the process, and at once again to its group."""
+    os.kill(os.getpid(), signal.SIGTERM)
     os.kill(os.getpid(), signal.SIGTERM)
     return clip
 

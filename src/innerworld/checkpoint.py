@@ -286,8 +286,9 @@ def resume(
         _restore_memory(model, optimiser, checkpoint)
         return header.step
 
-    path = Path(folder)
-    return _newest_whole(path, restore) if exists(path) or _is_checkpoint(path) else None
+    if _is_checkpoint(Path(folder)):
+        raise UserError(f"cannot resume from one checkpoint: give the folder of the run, {Path(folder).parent.parent}")
+    return _newest_whole(Path(folder), restore) if exists(folder) else None
 
 
 def exists(folder: Path | str) -> bool:

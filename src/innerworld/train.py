@@ -7,6 +7,7 @@ import math
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -104,9 +105,9 @@ def train(
     with _requests() as asked:
         for step in range(start, config.steps):
             clip = _next(clips, step, asked, save, folder).to(device)
+            optimiser.zero_grad()
             with autocast:
                 loss, parts = measure(clip)
-            optimiser.zero_grad()
             loss.backward()
             if step == start:
                 _warn_of_idle(model)
@@ -187,19 +188,23 @@ def _begin(
 
 @contextmanager
 def _requests() -> Iterator[list[int]]:
-    """Turn Ctrl-C and SIGTERM into a request, to be heeded between two steps; a second one acts at once.
+    """Turn Ctrl-C and SIGTERM into a request, to be heeded between two steps; one more, a second later, acts at once.
 
-    Python allows this in the main thread only; elsewhere signals keep their meaning.
+    `timeout` and other launchers send the same signal twice in a row and mean it once. Python allows this in the main
+    thread only; elsewhere signals keep their meaning.
     """
     asked: list[int] = []
+    asked_at = math.inf
     owner = os.getpid()
 
     def ask(number: int, frame: FrameType | None) -> None:
+        nonlocal asked_at
         if os.getpid() != owner:  # a forked worker of a loader: it must die when told to
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        elif asked:
+        if time.monotonic() > asked_at + 1:
             raise KeyboardInterrupt
+        asked_at = min(asked_at, time.monotonic())
         asked.append(number)
 
     if threading.current_thread() is not threading.main_thread():
@@ -279,10 +284,14 @@ def _report(
     row: dict[str, float] = {}
     try:
         if last or step % config.log_every == 0:
-            row |= {name: torch.as_tensor(value).detach().item() for name, value in measured.items()}
+            row |= {name: _number(value) for name, value in measured.items()}
         if watch is not None and (last or step % config.check_every == 0):
             row |= watch()
         if row:
             log(step, row)
     except KeyboardInterrupt:
         asked.append(signal.SIGINT)
+
+
+def _number(value: Tensor | float) -> float:
+    return value.detach().item() if isinstance(value, Tensor) else value

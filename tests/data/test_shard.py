@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
+
 from innerworld.data.shard import map_columns, read_columns, write_atomic, write_shard
 from innerworld.errors import UserError
-from safetensors.numpy import load_file
 
 COLUMNS = {
     "terminated": [np.array([True, False, True])],

@@ -42,6 +42,14 @@ def test_plan_of_answers_with_these_only() -> None:
     assert plan.evaluations == 4
 
 
+def test_plan_of_keeps_the_best_tried_where_these_are_lost() -> None:
+    trials = Trials(lambda actions: actions[:, :, 0, 0].log())
+    trials(torch.tensor([[1.0, 2.0], [3.0, 4.0]])[..., None, None])
+    plan = trials.plan_of(torch.tensor([[-1.0], [1.0]])[..., None, None])
+    assert plan.actions.flatten().tolist() == [1.0, 1.0]
+    assert plan.cost.tolist() == [0.0, 0.0]
+
+
 def test_knots_average_and_held_repeats() -> None:
     start = torch.arange(5.0).reshape(1, 5, 1)
     assert knots(start, 2).flatten().tolist() == [0.5, 2.5, 4.0]

@@ -77,7 +77,7 @@ class Agent:
 
     def _think(self) -> None:
         began = time.perf_counter()
-        cost = goal_cost(self.model, self.state, self.goal, self.config.shape)
+        cost = goal_cost(self.model, self.state, self.goal, self.config.shape, self.config.power)
         planner = self.planner if self._fresh else self.again
         self.plan = planner(cost, self._start, self._rng, self.model.spec.discrete)
         self._queue = list(self.plan.actions[:, : self.config.execute].unbind(dim=1))

@@ -8,23 +8,29 @@ import torch
 from torch import Tensor
 
 from innerworld.plan import Cost
-from innerworld.types import State, each
+from innerworld.types import State
 from innerworld.world import WorldModel, flatten
 
 Shape = Literal["last", "mean", "ramp"]
 """Which imagined steps count: the last one, all alike, or rising from 0.1 to 1 as in PLDM (arXiv 2502.14819)."""
 
 
-def goal_cost(model: WorldModel, state: State, goal: State, shape: Shape = "ramp") -> Cost:
-    """How far from the `goal` (`b ...`) does each candidate lead from `state` (`b ...`)? Candidates `b n h a` → `b n`."""
+def goal_cost(model: WorldModel, state: State, goal: State, shape: Shape = "mean", power: float = 1.0) -> Cost:
+    """How far from the `goal` does each candidate lead? `state` and `goal` each `b ...`; candidates `b n h a` → `b n`.
+
+    The cost is the weighted sum over the imagined steps of energy to the `power`. The exponent decides about detours:
+    with 1 or 1/2 (squared and plain distance) the way around a wall, which first leads away, costs more than to stay
+    where it is near, and no search can mend that. Near 0 the cost approaches the logarithm, every step that is not at
+    the goal costs nearly the same, and the cheapest plan is the one that arrives first.
+    """
 
     def cost(actions: Tensor) -> Tensor:
         b, n, h, _ = actions.shape
         futures = model.imagine(state, actions)  # b n h ...
-        goals = each(lambda value: value[:, None, None].expand(b, n, h, *value.shape[1:]), goal)
-        matched = {name: goals[name] for name in futures if name in goals}
-        energy = model.energy(flatten(futures, 3), flatten(matched, 3)).reshape(b, n, h)
-        return energy @ weights(shape, h, energy)
+        goals = {name: goal[name][:, None, None].expand(b, n, h, *goal[name].shape[1:]) for name in futures}
+        energy = model.energy(flatten(futures, 3), flatten(goals, 3)).reshape(b, n, h)
+        smallest = torch.finfo(energy.dtype).tiny  # the root of zero has no gradient
+        return energy.clamp_min(smallest).pow(power) @ weights(shape, h, energy)
 
     return cost
 

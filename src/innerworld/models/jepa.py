@@ -120,11 +120,10 @@ class JEPA(WorldModel):
         return {"z": self.predictor.branch(state, actions)}
 
     def watch(self, clip: Clip) -> State:
-        b, t = clip.action.shape[:2]
         z = self._see(clip)  # b t+1 d
         state = {"z": z[:, 0], **self.predictor.blank(z[:, 0])}
         states = [state]
-        for i in range(t):
+        for i in range(clip.length):
             _, memory = self.predictor.step(state, clip.action[:, i])
             state = {"z": z[:, i + 1], **memory}
             states.append(state)
@@ -180,9 +179,9 @@ class _Eyes(nn.Module):
         width = 0
         for name in self.images:
             y, x, c = spec.obs[name]
-            size = config.image_size or y
+            size = (config.image_size, config.image_size) if config.image_size else (y, x)
             if config.encoder == "vit":
-                encoders[name] = ViT(c, size, config.patch, config.vit_dim, config.vit_depth, config.vit_heads)
+                encoders[name] = ViT(c, size[0], config.patch, config.vit_dim, config.vit_depth, config.vit_heads)
                 width += config.vit_dim
             else:
                 encoders[name] = ConvEncoder(c, size, config.channels)

@@ -7,6 +7,7 @@ makes the guess agree with what was seen; imagining runs on the prior, eyes shut
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar, Literal, cast
 
 import torch
@@ -35,33 +36,27 @@ from innerworld.world import Card, WorldModel, candidates
 
 
 class RSSMConfig(Config):
-    deter: int = Field(512, description="size of the deterministic memory", ge=1)
-    hidden: int = Field(64, description="width inside the cell, the prior and the posterior", ge=1)
-    stoch: int = Field(32, description="latents: categorical groups, or Gaussian dimensions", ge=1)
-    classes: int = Field(4, description="categorical: classes of each group", ge=2)
-    depth: int = Field(4, description="image channels, times `mults`", ge=1)
-    units: int = Field(64, description="width of the vector encoder, the decoder and the heads", ge=1)
-    layers: int = Field(3, description="layers of the vector encoder and decoder", ge=1)
-    blocks: int = Field(8, description="blocks of the memory; must divide `deter` and the last image channels", ge=1)
-    latent: Literal["categorical", "gaussian"] = Field("categorical", description="kind of the stochastic latent")
-    unimix: float = Field(0.01, description="categorical: share of the uniform distribution mixed in", ge=0, lt=1)
-    free_nats: float = Field(1.0, description="KL below this costs nothing, nats over all groups", ge=0)
-    dyn: float = Field(1.0, description="weight of the KL that teaches the prior", ge=0)
-    rep: float = Field(0.1, description="weight of the KL that teaches the posterior", ge=0)
-    reward: float = Field(1.0, description="weight of the reward's loss; 0 leaves its head out", ge=0)
-    continues: float = Field(1.0, description="weight of the continuation's loss; 0 leaves its head out", ge=0)
-    bins: int = Field(255, description="two-hot bins of the reward, odd", ge=3)
-    horizon: float = Field(
-        333.0, description="expected future, steps: a step that goes on has target 1 - 1/horizon", gt=1
-    )
-    image: Resize = Field(
-        "maxpool", description="how the image networks halve: maxpool (the paper's) or strided (fast)"
-    )
-    mults: tuple[int, ...] = Field(
-        (2, 3, 4, 4), description="image channels of each stage, times `depth`", min_length=1
-    )
-    kernel: int = Field(5, description="side of the image kernels, pixels; odd for maxpool", ge=2)
-    image_size: int | None = Field(None, description="side at which images are seen, pixels (none: as they come)", ge=8)
+    deter: int = Field(default=512, description="size of the deterministic memory", ge=1)
+    hidden: int = Field(default=64, description="width inside the cell, the prior and the posterior", ge=1)
+    stoch: int = Field(default=32, description="latents: categorical groups, or Gaussian dimensions", ge=1)
+    classes: int = Field(default=4, description="categorical: classes of each group", ge=2)
+    depth: int = Field(default=4, description="image channels, times `mults`", ge=1)
+    units: int = Field(default=64, description="width of the vector encoder, the decoder and the heads", ge=1)
+    layers: int = Field(default=3, description="layers of the vector encoder and decoder", ge=1)
+    blocks: int = Field(default=8, description="blocks of the memory; must divide `deter`", ge=1)
+    latent: Literal["categorical", "gaussian"] = Field(default="categorical", description="kind of latent")
+    unimix: float = Field(default=0.01, description="categorical: share of the uniform mixed in", ge=0, lt=1)
+    free_nats: float = Field(default=1.0, description="KL below this costs nothing, nats", ge=0)
+    dyn: float = Field(default=1.0, description="weight of the KL that teaches the prior", ge=0)
+    rep: float = Field(default=0.1, description="weight of the KL that teaches the posterior", ge=0)
+    reward: float = Field(default=1.0, description="weight of the reward's loss; 0 leaves its head out", ge=0)
+    continues: float = Field(default=1.0, description="weight of the continuation's loss; 0 leaves its head out", ge=0)
+    bins: int = Field(default=255, description="two-hot bins of the reward, odd", ge=3)
+    horizon: float = Field(default=333.0, description="discount as steps: going on has the target 1 - 1/horizon", gt=1)
+    image: Resize = Field(default="maxpool", description="how images shrink: maxpool (paper) or strided (fast)")
+    mults: tuple[int, ...] = Field(default=(2, 3, 4, 4), description="channels per stage, times `depth`", min_length=1)
+    kernel: int = Field(default=5, description="side of the image kernels, pixels; odd for maxpool", ge=2)
+    image_size: int | None = Field(default=None, description="side at which images are seen, pixels (none: own)", ge=8)
 
 
 class RSSM(WorldModel):
@@ -115,12 +110,13 @@ class RSSM(WorldModel):
         self.reward = MLP(feat, config.units, 1, out_dim=config.bins, outscale=0.0) if config.reward else None
         self.continues = MLP(feat, config.units, 1, out_dim=1) if config.continues else None
         self.sight = MLP(feat, config.units, 2, out_dim=self.encoder.width)
+        self.bins: Tensor
         self.register_buffer("bins", symexp_bins(config.bins), persistent=False)
 
     # ------------------------------------------------------------------ the five verbs
 
     def encode(self, obs: Obs, state: State | None = None, action: Tensor | None = None) -> State:
-        look = self.posterior.look(self.encoder(obs))  # b hidden
+        look = self.posterior.look(self.encoder(self.encoder.ready(obs)))  # b hidden
         deter, stoch, action = self._past(look, state, action)
         deter = self.cell(deter, stoch, self.cell.push(action))
         return _state(deter, self._latent(self.posterior(deter, look)))
@@ -149,13 +145,14 @@ class RSSM(WorldModel):
     def loss(self, clip: Clip) -> tuple[Tensor, dict[str, Tensor]]:
         """DreamerV3, eq. 2–5: decoding errors summed over a sensor, KL to the prior and back, means over b and t."""
         config = cast(RSSMConfig, self.config)
-        tokens = self.encoder(clip.obs)  # b t+1 e
+        obs = self.encoder.ready(clip.obs)
+        tokens = self.encoder(obs)  # b t+1 e
         deter, stoch, raw = self._follow(tokens, clip.action, sample=True)
         feat = torch.cat([deter, stoch.flatten(-2)], dim=-1)  # b t+1 d
         posterior, prior = self._latent(raw), self._latent(self.prior(deter))
         dyn, rep = balanced_kl(posterior, prior, config.free_nats)  # b t+1
 
-        parts = self.decoder.losses(deter, feat, clip.obs)
+        parts = self.decoder.losses(deter, feat, obs)
         total = torch.stack(list(parts.values())).sum() + config.dyn * dyn.mean() + config.rep * rep.mean()
         parts |= {"dyn": dyn.mean(), "rep": rep.mean(), "kl": posterior.kl(prior).mean()}
         if self.reward is not None:  # reward[t] comes with obs[t+1]
@@ -189,7 +186,8 @@ class RSSM(WorldModel):
         return {name: value.unflatten(0, (b, n)) for name, value in states.items()}
 
     def watch(self, clip: Clip) -> State:
-        deter, _, raw = self._follow(self.encoder(clip.obs), clip.action, sample=False)
+        tokens = self.encoder(self.encoder.ready(clip.obs))
+        deter, _, raw = self._follow(tokens, clip.action, sample=False)
         return _state(deter, self._latent(raw))
 
     # ------------------------------------------------------------------ below
@@ -211,14 +209,13 @@ class RSSM(WorldModel):
         return deters, stochs, raws
 
     def _past(self, like: Tensor, state: State | None, action: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Memory, flat latent and action to step from: all zero where there is no past (never the one without the other)."""
+        """Memory, flat latent and action to step from: all zero where there is no past."""
         if (state is None) != (action is None):
             raise UserError("encode: give both the last state and the action since, or neither")
         if state is not None and action is not None:
             return state["deter"], state["stoch"].flatten(1), action
-        b = like.shape[0]
-        widths = (self.cell.deter, self.cell.stoch, self.spec.action)
-        return tuple(like.new_zeros(b, width) for width in widths)
+        zeros = lambda width: like.new_zeros(like.shape[0], width)
+        return zeros(self.cell.deter), zeros(self.cell.stoch), zeros(self.spec.action)
 
     def _latent(self, raw: Tensor) -> Latent:
         """Network outputs `... (g k)` → their distribution."""
@@ -256,7 +253,7 @@ class _Posterior(nn.Module):
 
 
 class _Encoder(nn.Module):
-    """Sensors `... y x c` and `... n` → tokens `... e`: pictures stacked along their channels, vectors in symlog."""
+    """Sensors → tokens `... e`: pictures are stacked along their channels, vectors end to end."""
 
     def __init__(self, config: RSSMConfig, spec: Spec) -> None:
         super().__init__()
@@ -272,14 +269,18 @@ class _Encoder(nn.Module):
             )
             self.width += self.conv.width
 
-    def forward(self, obs: Obs) -> Tensor:
+    def ready(self, obs: Obs) -> Obs:
+        """Sensors as networks want them: pictures `... c y x` at the size at which they are seen, vectors in symlog."""
+        pictures = {name: image_in(obs[name], self.size).unflatten(0, obs[name].shape[:-3]) for name in self.images}
+        return pictures | {name: symlog(obs[name].float()) for name in self.vectors}
+
+    def forward(self, ready: Obs) -> Tensor:
         tokens = []
         if self.vectors:
-            tokens.append(self.mlp(symlog(torch.cat([obs[name].float() for name in self.vectors], dim=-1))))
+            tokens.append(self.mlp(torch.cat([ready[name] for name in self.vectors], dim=-1)))
         if self.images:
-            lead = obs[self.images[0]].shape[:-3]
-            picture = torch.cat([image_in(obs[name], self.size) for name in self.images], dim=1)
-            tokens.append(self.conv(picture).unflatten(0, lead))
+            picture = torch.cat([ready[name] for name in self.images], dim=-3)
+            tokens.append(self.conv(picture.flatten(0, -4)).unflatten(0, picture.shape[:-3]))
         return torch.cat(tokens, dim=-1)
 
 
@@ -290,6 +291,8 @@ class _Decoder(nn.Module):
         super().__init__()
         self.spec, self.size, self.deter = spec, config.image_size, config.deter
         self.images, self.vectors = spec.images(), spec.vectors()
+        # An error is that of the sensor's own pixels: seeing them smaller saves time and must not lighten pictures.
+        self.pixels = {name: math.prod(spec.obs[name][:2]) / math.prod(_sides(config, spec)) for name in self.images}
         if self.vectors:
             width = sum(spec.obs[name][0] for name in self.vectors)
             self.mlp = MLP(config.deter + flat, config.units, config.layers, out_dim=width)
@@ -306,15 +309,12 @@ class _Decoder(nn.Module):
         seen = {name: image_out(picture, self.spec.obs[name]) for name, picture in pictures.items()}
         return seen | {name: symexp(vector) for name, vector in vectors.items()}
 
-    def losses(self, deter: Tensor, feat: Tensor, obs: Obs) -> dict[str, Tensor]:
+    def losses(self, deter: Tensor, feat: Tensor, ready: Obs) -> dict[str, Tensor]:
         """Squared error of each sensor, summed over its pixels or numbers, of states `b t ...`: scalars."""
         deter, feat = deter.flatten(0, 1), feat.flatten(0, 1)
-        losses = {}
-        for name, picture in self._pictures(deter, feat).items():
-            losses[name] = (picture - image_in(obs[name], self.size)).square().sum(dim=(1, 2, 3)).mean()
-        for name, vector in self._vectors(feat).items():
-            losses[name] = (vector - symlog(obs[name].float().flatten(0, 1))).square().sum(dim=-1).mean()
-        return losses
+        told = self._pictures(deter, feat) | self._vectors(feat)
+        errors = {name: (x - ready[name].flatten(0, 1)).square().flatten(1).sum(1).mean() for name, x in told.items()}
+        return {name: error * self.pixels.get(name, 1.0) for name, error in errors.items()}
 
     def _pictures(self, deter: Tensor, feat: Tensor) -> dict[str, Tensor]:
         """`b c y x` each, at the size at which they are seen."""
@@ -332,7 +332,7 @@ class _Decoder(nn.Module):
 
 
 class _StartMap(nn.Module):
-    """Memory `b d` and latent `b s` → the decoder's smallest map `b c y x`; each memory block paints its own channels."""
+    """Memory `b d` and latent `b s` → the decoder's smallest map `b c y x`; a block paints its own channels."""
 
     def __init__(self, config: RSSMConfig, flat: int, shape: tuple[int, int, int]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A recurrent cell whose memory is cut into blocks that only see themselves and the inputs (DreamerV3's sequence cell)."""
+"""A recurrent cell whose memory is cut into blocks that see only themselves and the inputs (DreamerV3)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from innerworld.nn.mlp import EPS, MLP, init_, linear
 
 
 class BlockLinear(nn.Module):
-    """A Linear with a block-diagonal matrix: `... (g i)` → `... (g o)`, block g of the output from block g of the input.
+    """A Linear with a block-diagonal matrix: `... (g i)` → `... (g o)`, block g from block g.
 
     The initial weights are those of a full matrix, so `fan_in` counts all inputs, not a block's (a known trap).
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ class ConvEncoder(nn.Module):
         start = start_shape(size, depth, mults)
         depths = [depth * mult for mult in mults]
         stages: list[nn.Module] = []
-        for before, after in zip([channels, *depths[:-1]], depths, strict=True):
+        for before, after in pairwise([channels, *depths]):
             stages += [*_halve(before, after, kernel, resize), ChannelNorm(after), nn.SiLU()]
         self.stages = nn.Sequential(*stages)
         self.width = math.prod(start)
@@ -59,7 +60,7 @@ class ConvDecoder(nn.Module):
         self.start = start_shape(size, depth, mults)
         depths = [depth * mult for mult in reversed(mults)]
         stages: list[nn.Module] = []
-        for before, after in zip(depths[:-1], depths[1:], strict=True):
+        for before, after in pairwise(depths):
             stages += [*_double(before, after, kernel, resize), ChannelNorm(after), nn.SiLU()]
         self.stages = nn.Sequential(*stages, *_double(depths[-1], channels, kernel, resize), nn.Sigmoid())
 
@@ -79,7 +80,7 @@ class ChannelNorm(nn.Module):
 
 
 def start_shape(size: int | tuple[int, int], depth: int, mults: Sequence[int]) -> tuple[int, int, int]:
-    """The smallest map (c, y, x) between the two halves. Raises `UserError` for sides that cannot be halved so often."""
+    """The smallest map (c, y, x) between the two halves. Raises `UserError` for sides that do not halve so often."""
     y, x = (size, size) if isinstance(size, int) else size
     factor = 2 ** len(mults)
     if y % factor or x % factor:
@@ -95,8 +96,8 @@ def _halve(before: int, after: int, kernel: int, resize: Resize) -> list[nn.Modu
 
 def _double(before: int, after: int, kernel: int, resize: Resize) -> list[nn.Module]:
     if resize == "strided":
-        padding = {"stride": 2, "padding": (kernel - 1) // 2, "output_padding": kernel % 2}
-        return [_conv(nn.ConvTranspose2d(before, after, kernel, **padding))]
+        pad, odd = (kernel - 1) // 2, kernel % 2
+        return [_conv(nn.ConvTranspose2d(before, after, kernel, stride=2, padding=pad, output_padding=odd))]
     return [nn.Upsample(scale_factor=2), _conv(nn.Conv2d(before, after, kernel, padding="same"))]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Self
 
 import torch
 from torch import Generator, Tensor
@@ -12,8 +14,35 @@ from torch.nn import functional as F
 from innerworld.nn.sensors import symexp
 
 
+class Latent(ABC):
+    """A distribution over latents `... g k`."""
+
+    @abstractmethod
+    def mode(self) -> Tensor:
+        """The most likely latents `... g k`."""
+
+    @abstractmethod
+    def sample(self, rng: Generator | None = None) -> Tensor:
+        """A draw `... g k` that lets gradients pass."""
+
+    @abstractmethod
+    def kl(self, other: Self) -> Tensor:
+        """KL(self ‖ other) in nats, summed over the g groups: `...`."""
+
+    @abstractmethod
+    def entropy(self) -> Tensor:
+        """In nats, summed over the g groups: `...`."""
+
+    @abstractmethod
+    def detach(self) -> Self: ...
+
+    @abstractmethod
+    def tensors(self) -> dict[str, Tensor]:
+        """The parameters by name."""
+
+
 @dataclass(frozen=True)
-class OneHot:
+class OneHot(Latent):
     """g independent categoricals of k classes; `logits` are normalised log-probabilities `... g k`."""
 
     logits: Tensor
@@ -26,32 +55,29 @@ class OneHot:
         return cls(((1 - unimix) * logits.softmax(dim=-1) + unimix / logits.shape[-1]).log())
 
     def mode(self) -> Tensor:
-        """The most likely one-hot vectors `... g k`; no gradient."""
         return _one_hot(self.logits)
 
     def sample(self, rng: Generator | None = None) -> Tensor:
-        """One-hot vectors `... g k`, whose gradient is that of the probabilities (straight-through)."""
+        # Straight-through: the value is one-hot, the gradient that of the probabilities.
         probs = self.logits.exp()
         waiting = torch.empty_like(probs).exponential_(generator=rng)  # a race: the first to arrive is a fair draw
-        return _one_hot(probs.detach() / waiting) + probs - probs.detach()
+        return _one_hot(probs.detach() / waiting) + (probs - probs.detach())
 
-    def kl(self, other: OneHot) -> Tensor:
-        """KL(self ‖ other) in nats, summed over the g groups: `...`."""
+    def kl(self, other: Self) -> Tensor:
         return (self.logits.exp() * (self.logits - other.logits)).sum(dim=(-2, -1))
 
     def entropy(self) -> Tensor:
-        """In nats, summed over the g groups: `...`."""
         return -(self.logits.exp() * self.logits).sum(dim=(-2, -1))
 
-    def detach(self) -> OneHot:
-        return OneHot(self.logits.detach())
+    def detach(self) -> Self:
+        return type(self)(self.logits.detach())
 
     def tensors(self) -> dict[str, Tensor]:
         return {"logits": self.logits}
 
 
 @dataclass(frozen=True)
-class Gaussian:
+class Gaussian(Latent):
     """Independent normals, `... g 1` each, so that they stand where `OneHot`'s `... g k` would."""
 
     mean: Tensor
@@ -67,31 +93,24 @@ class Gaussian:
         return self.mean
 
     def sample(self, rng: Generator | None = None) -> Tensor:
-        """`... g 1`, differentiable (reparametrised)."""
         return self.mean + self.std * torch.empty_like(self.mean).normal_(generator=rng)
 
-    def kl(self, other: Gaussian) -> Tensor:
-        """KL(self ‖ other) in nats, summed over g: `...`."""
+    def kl(self, other: Self) -> Tensor:
         ratio = (self.std / other.std).square()
         apart = ((self.mean - other.mean) / other.std).square()
         return 0.5 * (ratio + apart - 1 - ratio.log()).sum(dim=(-2, -1))
 
     def entropy(self) -> Tensor:
-        """In nats, summed over g: `...`."""
-        return (self.std.log() + 0.5 * torch.log(torch.tensor(2 * torch.pi)) + 0.5).sum(dim=(-2, -1))
+        return (self.std.log() + 0.5 * math.log(2 * math.pi) + 0.5).sum(dim=(-2, -1))
 
-    def detach(self) -> Gaussian:
-        return Gaussian(self.mean.detach(), self.std.detach())
+    def detach(self) -> Self:
+        return type(self)(self.mean.detach(), self.std.detach())
 
     def tensors(self) -> dict[str, Tensor]:
         return {"mean": self.mean, "std": self.std}
 
 
-Latent = OneHot | Gaussian
-L = TypeVar("L", OneHot, Gaussian)
-
-
-def balanced_kl(posterior: L, prior: L, free_nats: float = 1.0) -> tuple[Tensor, Tensor]:
+def balanced_kl(posterior: Latent, prior: Latent, free_nats: float = 1.0) -> tuple[Tensor, Tensor]:
     """KL(posterior ‖ prior) twice, each clipped from below *after* the sum over groups: (dyn, rep), both `...`.
 
     dyn teaches the prior (the posterior is held still), rep the posterior (DreamerV3, arXiv 2301.04104, eq. 5).

@@ -39,10 +39,16 @@ class Trials:
         return Plan(self._actions, self._best[-1], torch.stack(self._best, dim=1), self._evaluations)
 
     def plan_of(self, actions: Tensor) -> Plan:
-        """The best of these `b n h a` alone, whatever was tried before; one more call of the cost."""
-        cost, best = _best(actions, score(self._cost, actions))
-        history = torch.stack(self._best, dim=1)  # b r
-        return Plan(best, cost, history, self._evaluations + actions.shape[1])
+        """The best of these `b n h a`, whatever was tried before; one more call of the cost.
+
+        A row in which none of them has a finite cost keeps the best candidate tried.
+        """
+        tried = self.plan()
+        cost, best = _best(actions, _answer(self._cost, actions))
+        lost = cost.isinf()  # b
+        best = torch.where(lost[:, None, None], tried.actions, best)
+        cost = torch.where(lost, tried.cost, cost)
+        return Plan(best, cost, tried.history, tried.evaluations + actions.shape[1])
 
 
 def score(cost: Cost, actions: Tensor) -> Tensor:
@@ -50,17 +56,11 @@ def score(cost: Cost, actions: Tensor) -> Tensor:
 
     Raises `UserError` when the shape is wrong or a row has no finite cost.
     """
-    value = cost(actions)
-    if value.shape != actions.shape[:2]:
-        raise UserError(
-            f"the cost returned shape {tuple(value.shape)}, expected {tuple(actions.shape[:2])}: "
-            "one number for each candidate (b, n)"
-        )
-    finite = value.isfinite()
-    lost = (~finite.any(dim=1)).nonzero()[:, 0].tolist()
+    value = _answer(cost, actions)
+    lost = value.isinf().all(dim=1).nonzero()[:, 0].tolist()
     if lost:
         raise UserError(f"every candidate of row {lost[0]} costs NaN or infinity: check the model's predictions there")
-    return torch.where(finite, value.float(), torch.inf)
+    return value
 
 
 def knots(start: Tensor, hold: int) -> Tensor:
@@ -72,6 +72,16 @@ def held(knots: Tensor, hold: int, horizon: int) -> Tensor:
     """Hold each knot for `hold` steps and lay the populations side by side: `b p n k a` → `b (p n) h a`."""
     flat = rearrange(knots, "b p n k a -> b (p n) k a")
     return flat if hold == 1 else repeat(flat, "b n k a -> b n (k hold) a", hold=hold)[:, :, :horizon]
+
+
+def _answer(cost: Cost, actions: Tensor) -> Tensor:
+    value = cost(actions)
+    if value.shape != actions.shape[:2]:
+        raise UserError(
+            f"the cost returned shape {tuple(value.shape)}, expected {tuple(actions.shape[:2])}: "
+            "one number for each candidate (b, n)"
+        )
+    return torch.where(value.isfinite(), value.float(), torch.inf)
 
 
 def _best(actions: Tensor, cost: Tensor) -> tuple[Tensor, Tensor]:

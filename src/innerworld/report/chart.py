@@ -1,13 +1,13 @@
 """A `Chart` as inline SVG: axes, ticks, curves with bands, and each curve's name at its end.
 
-Colours are classes (`c0`, `c1`, ...) that the style sheet fills from a palette for light, dark and print, after Okabe and
-Ito ("Color Universal Design", 2008), which people with any colour vision can tell apart.
+Colours are classes (`c0`, `c1`, ...) that the style sheet fills from a palette for light, dark and print, after Okabe
+and Ito ("Color Universal Design", 2008), which people with any colour vision can tell apart.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
@@ -23,23 +23,31 @@ COLOURS = 7  # in the style sheet
 MOST_POINTS = 800  # of a curve; beyond that, the extremes of each stretch stand for it
 
 
-def draw(chart: Chart, key: str) -> str:
-    """The chart as SVG with its legend and the gaps it has, as HTML; `key` makes the ids unique in the page."""
+Colours = Mapping[str, int]  # of a curve's name; the same in the whole page
+
+
+def palette(charts: Iterable[Chart]) -> Colours:
+    """A colour for each name, in the order in which they appear: a model keeps its colour from chart to chart."""
+    names = dict.fromkeys(curve.name for chart in charts for curve in chart.curves)
+    return {name: i for i, name in enumerate(names)}
+
+
+def draw(chart: Chart, key: str, colours: Colours) -> str:
+    """The chart as SVG, its legend below where it needs one, as HTML; `key` makes the ids unique in the page."""
     frame = _frame(chart)
     if frame is None:
-        return '<p class="empty">No values to draw.</p>' + _remarks(chart)
+        return '<p class="empty">No values to draw.</p>'
     parts = [
         f'<svg class="chart" viewBox="0 0 {WIDTH:g} {HEIGHT:g}" role="img" aria-labelledby="{key}-t {key}-d">',
         f'<title id="{key}-t">{escape(chart.title)}</title>',
         f'<desc id="{key}-d">{escape(describe(chart))}</desc>',
         _axes(chart, frame),
-        *(_band(curve, frame, i) for i, curve in enumerate(chart.curves)),
+        *(_band(curve, frame, _colour(curve.name, colours)) for curve in chart.curves),
         _reference(chart, frame),
-        *(_line(curve, frame, i) for i, curve in enumerate(chart.curves)),
-        _labels(chart, frame) if frame.direct else "",
+        *(_line(curve, frame, _colour(curve.name, colours)) for curve in chart.curves),
+        _labels(chart, frame, colours) if frame.direct else "",
         "</svg>",
-        "" if frame.direct else _legend(chart),
-        _remarks(chart),
+        "" if frame.direct else _legend(chart, colours),
     ]
     return "".join(parts)
 
@@ -58,6 +66,19 @@ def describe(chart: Chart) -> str:
     if chart.line is not None:
         words.append(f"Compare with {_line_name(chart)} at {number(chart.line)}.")
     return " ".join(words)
+
+
+def remarks(chart: Chart) -> list[str]:
+    """Which values could not be drawn, so that a gap is never a secret."""
+    words = []
+    for curve in chart.curves:
+        missing = sum(not math.isfinite(value) for value in curve.y)
+        below = sum(math.isfinite(value) and value <= 0 for value in curve.y) if chart.log_y else 0
+        if missing:
+            words.append(f"{curve.name}: {missing} of {len(curve.y)} values missing or not finite, hence a gap.")
+        if below:
+            words.append(f"{curve.name}: {below} of {len(curve.y)} values are 0 or less: not on a log scale.")
+    return words
 
 
 def summary(chart: Chart) -> list[list[str]]:
@@ -88,6 +109,16 @@ class _Frame:
     direct: bool
 
 
+@dataclass(frozen=True)
+class _End:
+    """Where a name belongs: at the last point of its curve, or at the level that goes across."""
+
+    name: str
+    x: float
+    y: float
+    level: bool
+
+
 def _frame(chart: Chart) -> _Frame | None:
     """None when there is nothing to draw."""
     points = [point for curve in chart.curves for point in _seen(curve, chart.log_y)]
@@ -95,7 +126,8 @@ def _frame(chart: Chart) -> _Frame | None:
         return None
     levels = [y for _, y in points]
     for curve in chart.curves:
-        levels += [v for v in (*(curve.low or ()), *(curve.high or ())) if _shows(v, chart.log_y)]
+        for side in (curve.low, curve.high):
+            levels += [] if side is None else [value for value in side if _shows(value, chart.log_y)]
     if chart.line is not None and _shows(chart.line, chart.log_y):
         levels.append(chart.line)
     y_low, y_high = bounds(min(levels), max(levels), chart.log_y)
@@ -104,7 +136,7 @@ def _frame(chart: Chart) -> _Frame | None:
         x_low, x_high = x_low - 0.5, x_high + 0.5
     y_ticks = ticks(y_low, y_high, chart.log_y)
     left = 12 + LETTER * max(len(text) for text in tick_labels(y_ticks))
-    names = [name for name, _, _ in _ends(chart)]
+    names = [end.name for end in _ends(chart)]
     direct = len(names) <= COLOURS and max(len(name) for name in names) <= LONGEST_LABEL
     right = 22 + LETTER * max(len(name) for name in names) if direct else 16.0
     x = Scale(x_low, x_high, left, WIDTH - right)
@@ -121,15 +153,15 @@ def _shows(value: float, log: bool) -> bool:
     return math.isfinite(value) and (value > 0 or not log)
 
 
-def _ends(chart: Chart) -> list[tuple[str, tuple[float, float], int | None]]:
-    """Each curve that can be seen and the line to compare with: name, last point, colour (None for the line)."""
-    ends: list[tuple[str, tuple[float, float], int | None]] = []
-    for i, curve in enumerate(chart.curves):
+def _ends(chart: Chart) -> list[_End]:
+    """Each curve that can be seen, then the line to compare with."""
+    ends = []
+    for curve in chart.curves:
         seen = _seen(curve, chart.log_y)
         if seen:
-            ends.append((curve.name, seen[-1], i))
+            ends.append(_End(curve.name, *seen[-1], level=False))
     if chart.line is not None and _shows(chart.line, chart.log_y):
-        ends.append((_line_name(chart), (math.inf, chart.line), None))
+        ends.append(_End(_line_name(chart), math.inf, chart.line, level=True))
     return ends
 
 
@@ -160,7 +192,13 @@ def _axes(chart: Chart, frame: _Frame) -> str:
     return "".join(parts)
 
 
-def _band(curve: Curve, frame: _Frame, i: int) -> str:
+def _colour(name: str, colours: Colours) -> str:
+    """The class of a curve; when the colours are used up, they come again with dashes."""
+    i = colours[name]
+    return f"c{i % COLOURS}{' again' if i >= COLOURS else ''}"
+
+
+def _band(curve: Curve, frame: _Frame, colour: str) -> str:
     """One closed shape for each stretch without a gap; what lies below a log axis is cut off at its foot."""
     if curve.low is None or curve.high is None:
         return ""
@@ -169,10 +207,10 @@ def _band(curve: Curve, frame: _Frame, i: int) -> str:
         upper = [(curve.x[k], curve.high[k]) for k in part]
         lower = [(curve.x[k], curve.low[k]) for k in reversed(part)]
         shapes.append(_path([*upper, *lower], frame) + "Z")
-    return f'<path class="band c{i % COLOURS}" d="{"".join(shapes)}"/>' if shapes else ""
+    return f'<path class="band {colour}" d="{"".join(shapes)}"/>' if shapes else ""
 
 
-def _line(curve: Curve, frame: _Frame, i: int) -> str:
+def _line(curve: Curve, frame: _Frame, colour: str) -> str:
     """One stroke for each stretch without a gap; a value alone between two gaps is a dot."""
     strokes, dots = [], []
     for part in _stretches(curve, frame.y.log):
@@ -184,7 +222,6 @@ def _line(curve: Curve, frame: _Frame, i: int) -> str:
     seen = _seen(curve, frame.y.log)
     if seen:
         dots.append(seen[-1])
-    colour = f"c{i % COLOURS}{' again' if i >= COLOURS else ''}"
     stroke = f'<path class="curve" d="{"".join(strokes)}"/>' if strokes else ""
     circles = "".join(f'<circle cx="{_n(frame.x(x))}" cy="{_n(frame.y(y))}" r="3"/>' for x, y in dict.fromkeys(dots))
     return f'<g class="{colour}"><title>{escape(curve.name)}</title>{stroke}{circles}</g>'
@@ -196,17 +233,17 @@ def _reference(chart: Chart, frame: _Frame) -> str:
     return f'<path class="line" d="M{_n(frame.x.start)} {_n(frame.y(chart.line))}H{_n(frame.x.stop)}"/>'
 
 
-def _labels(chart: Chart, frame: _Frame) -> str:
+def _labels(chart: Chart, frame: _Frame, colours: Colours) -> str:
     """The names in the margin, moved apart where they would overlap, each led to by a thin line."""
     ends = _ends(chart)
-    wanted = [frame.y(y) for _, (_, y), _ in ends]
+    wanted = [frame.y(end.y) for end in ends]
+    text = frame.x.stop + 16
     parts = []
-    for (name, (x, _), i), end, y in zip(ends, wanted, spread(wanted, LINE, TOP, HEIGHT - BOTTOM), strict=True):
-        colour = "line" if i is None else f"c{i % COLOURS}"
-        start = frame.x(min(x, frame.x.high)) + (0 if i is None else 4)
-        text = frame.x.stop + 16
-        parts.append(f'<path class="lead {colour}" d="M{_n(start)} {_n(end)}L{_n(text - 4)} {_n(y)}"/>')
-        parts.append(f'<text class="label" x="{_n(text)}" y="{_n(y + 4.5)}">{escape(name)}</text>')
+    for end, at, y in zip(ends, wanted, spread(wanted, LINE, TOP, HEIGHT - BOTTOM), strict=True):
+        colour = "line" if end.level else _colour(end.name, colours)
+        start = frame.x.stop if end.level else frame.x(end.x) + 4
+        parts.append(f'<path class="lead {colour}" d="M{_n(start)} {_n(at)}L{_n(text - 4)} {_n(y)}"/>')
+        parts.append(f'<text class="label" x="{_n(text)}" y="{_n(y + 4.5)}">{escape(end.name)}</text>')
     return "".join(parts)
 
 
@@ -225,25 +262,14 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
     return placed
 
 
-def _legend(chart: Chart) -> str:
+def _legend(chart: Chart, colours: Colours) -> str:
     rows = []
-    for name, _, i in _ends(chart):
-        colour = "line" if i is None else f"c{i % COLOURS}{' again' if i >= COLOURS else ''}"
-        swatch = f'<svg class="swatch {colour}" viewBox="0 0 24 10" aria-hidden="true"><path class="curve" d="M1 5H23"/></svg>'
-        rows.append(f"<li>{swatch}{escape(name)}</li>")
+    for end in _ends(chart):
+        colour = "line" if end.level else _colour(end.name, colours)
+        stroke = '<path class="curve" d="M1 5H23"/>'
+        swatch = f'<svg class="swatch {colour}" viewBox="0 0 24 10" aria-hidden="true">{stroke}</svg>'
+        rows.append(f"<li>{swatch}{escape(end.name)}</li>")
     return f'<ul class="legend">{"".join(rows)}</ul>'
-
-
-def _remarks(chart: Chart) -> str:
-    """Says which values could not be drawn, so that a gap is never a secret."""
-    missing = sum(not math.isfinite(v) for curve in chart.curves for v in curve.y)
-    below = sum(math.isfinite(v) and v <= 0 for curve in chart.curves for v in curve.y) if chart.log_y else 0
-    words = []
-    if missing:
-        words.append(f"{missing} {'value is' if missing == 1 else 'values are'} missing or not finite: a gap.")
-    if below:
-        words.append(f"{below} {'value' if below == 1 else 'values'} of 0 or less cannot be shown on a log scale.")
-    return f'<p class="remark">{" ".join(words)}</p>' if words else ""
 
 
 # ---------------------------------------------------------------------- stretches of a curve

@@ -118,7 +118,7 @@ Block: TypeAlias = Chart | Table | Movie | Picture | Facts
 
 @dataclass(frozen=True)
 class Section:
-    """A title, paragraphs parted by empty lines (`code` in backticks), and blocks. Neighbours of one kind share rows."""
+    """A title, paragraphs parted by empty lines (`code` in backticks), and blocks; those of one kind share rows."""
 
     title: str
     text: str = ""

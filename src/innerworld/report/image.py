@@ -1,4 +1,4 @@
-"""Arrays of pixels as files in text: lossless, enlarged without smoothing, as `data:` addresses."""
+"""Arrays of pixels as files, and files as text: enlarged without smoothing, encoded, as `data:` addresses."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def png(image: Image) -> bytes:
     return file.getvalue()
 
 
-def webp(frames: Sequence[Image], times_ms: Sequence[int]) -> bytes:
+def webp(frames: Sequence[Image], times_ms: Sequence[int], lossless: bool) -> bytes:
     """Frames `y x 3` and how long each stays → an animated WebP file that plays for ever."""
     first, *rest = (Pillow.fromarray(frame) for frame in frames)
     file = io.BytesIO()
@@ -40,9 +40,9 @@ def webp(frames: Sequence[Image], times_ms: Sequence[int]) -> bytes:
         append_images=rest,
         duration=list(times_ms) if rest else times_ms[0],
         loop=0,
-        lossless=True,
-        quality=60,  # of the search for a small file, not of the picture
-        method=4,
+        lossless=lossless,
+        quality=30 if lossless else 90,  # lossless: how hard to search for a small file; else that of the picture
+        method=2,
     )
     return file.getvalue()
 

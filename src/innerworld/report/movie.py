@@ -1,7 +1,8 @@
 """A `Movie` as one animated WebP, and as stills for paper and for readers who want no motion.
 
-WebP rather than GIF: GIF has 256 colours a frame, so it would dither, and dithering looks like an error of the model.
-Lossless WebP keeps every pixel, is the smaller file on such pictures, and every browser since 2020 plays it.
+WebP rather than GIF: GIF has 256 colours a frame, so it would dither, and dithering looks like an error of the model;
+on noisy predictions it is three times as large, too. Every browser since 2020 plays WebP. It is lossless unless that
+takes too much room, which the page then says.
 """
 
 from __future__ import annotations
@@ -20,26 +21,25 @@ LAST_MS = 1500  # the end stays, so that one can compare it
 WIDEST = 600  # pixels that the panels may take together
 LARGEST = 6  # times enlarged
 GAP = 8  # pixels around the panels
+MOST_BYTES = 150_000  # of a lossless file; eight movies then fit into a page of 3 MB
 STILLS = 6  # at most
 FILM, INK, FAINT = (20, 23, 28), (214, 219, 226), (66, 72, 82)  # it looks the same on a light and on a dark page
 
 
-def draw(movie: Movie, key: str) -> str:
-    """The movie with its titles and its stills as HTML; a box switches between both without any script."""
+def draw(movie: Movie) -> tuple[str, str]:
+    """The movie below the titles of its panels as HTML, and what the reader must know about it (often nothing)."""
     frames = compose(movie)
     titles = "".join(f"<span>{escape(title)}</span>" for title, _ in movie.panels)
     steps = len(frames) - 1
     alt = f"Moving picture, steps 0 to {steps}, side by side: {', '.join(title for title, _ in movie.panels)}."
     y, x = frames[0].shape[:2]
-    source = address(encode(frames), "webp")
-    return (
-        f'<div class="movie"><input type="checkbox" id="{key}-still">'
-        f'<label for="{key}-still">Show as stills</label>'
+    file, exact = encode(frames)
+    moving = (
         f'<div class="moving" style="max-width:{x}px">'
         f'<div class="titles" style="--panels:{len(movie.panels)}" aria-hidden="true">{titles}</div>'
-        f'<img src="{source}" width="{x}" height="{y}" alt="{escape(alt)}"></div>'
-        f"{stills(movie)}</div>"
+        f'<img src="{address(file, "webp")}" width="{x}" height="{y}" alt="{escape(alt)}"></div>'
     )
+    return moving, "" if exact else "Colours are approximate to keep the file small; the stills are exact."
 
 
 def compose(movie: Movie) -> list[Image]:
@@ -61,17 +61,21 @@ def compose(movie: Movie) -> list[Image]:
     return frames
 
 
-def encode(frames: list[Image]) -> bytes:
-    """Frames `y x 3` → an animated WebP at six a second, the last one held."""
-    return webp(frames, [FRAME_MS] * (len(frames) - 1) + [LAST_MS])
+def encode(frames: list[Image]) -> tuple[bytes, bool]:
+    """Frames `y x 3` → an animated WebP at six a second, the last one held; and whether every pixel is exact."""
+    times_ms = [FRAME_MS] * (len(frames) - 1) + [LAST_MS]
+    exact = webp(frames, times_ms, lossless=True)
+    if len(exact) <= MOST_BYTES:
+        return exact, True
+    return webp(frames, times_ms, lossless=False), False
 
 
 def stills(movie: Movie) -> str:
     """At most six moments, a row for each panel, as SVG with the steps named."""
     t, y, x = movie.panels[0][1].shape[:3]
     steps = np.unique(np.linspace(0, t - 1, min(t, STILLS)).round().astype(int)).tolist()
-    gap, text = 0.04 * x, 0.15 * x
-    row, column, head = y + gap + 1.5 * text, x + gap, 1.4 * text
+    gap, text = 0.04 * x, 0.19 * x
+    row, column, head = y + gap + 1.6 * text, x + gap, 1.4 * text
     width, height = len(steps) * column - gap, head + len(movie.panels) * row
     sheet = [f'<svg class="stills" viewBox="0 0 {width:.2f} {height:.2f}" role="img" font-size="{text:.2f}"']
     sheet.append(f' aria-label="Stills at steps {", ".join(map(str, steps))}">')
@@ -81,7 +85,7 @@ def stills(movie: Movie) -> str:
     for i, (title, panel) in enumerate(movie.panels):
         top = head + i * row
         for j, step in enumerate(steps):
-            source = address(png(enlarge(panel[step], 2)), "png")  # twice as large: readers of PDF smooth less
+            source = address(png(panel[step]), "png")
             place = f'x="{j * column:.2f}" y="{top:.2f}" width="{x}" height="{y}"'
             sheet.append(f'<image {place} href="{source}"/>')
         sheet.append(f'<text x="0" y="{top + y + 1.15 * text:.2f}">{escape(title)}</text>')

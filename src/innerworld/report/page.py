@@ -37,9 +37,8 @@ def write(page: Page, path: Path | str) -> Path:
         _remove(tmp)
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         why = "no space left on the disk" if full else error.strerror or str(error)
-        raise UserError(
-            f"cannot write the report {path}: {why}. {'Make room' if full else 'Choose another place'}, then write it again"
-        ) from None
+        cure = "Make room" if full else "Choose another place"
+        raise UserError(f"cannot write the report {path}: {why}. {cure}, then write it again") from None
     except BaseException:
         _remove(tmp)
         raise
@@ -48,15 +47,17 @@ def write(page: Page, path: Path | str) -> Path:
 
 def render(page: Page) -> str:
     """The page as the text of an HTML file; the same page gives the same text."""
+    colours = chart.palette(block for s in page.sections for block in s.blocks if isinstance(block, Chart))
     style = resources.files("innerworld.report").joinpath("style.css").read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         '<meta name="color-scheme" content="light dark">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
-        f'<link rel="icon" href="data:,">\n<title>{escape(page.title)}</title>\n<style>\n{style}</style>\n</head>\n<body>\n'
+        f'<link rel="icon" href="data:,">\n<title>{escape(page.title)}</title>\n'
+        f"<style>\n{style}</style>\n</head>\n<body>\n"
         f"{_header(page)}{_contents(page.sections)}<main>\n"
-        + "".join(_section(section, f"s{i}") for i, section in enumerate(page.sections, 1))
+        + "".join(_section(section, f"s{i}", colours) for i, section in enumerate(page.sections, 1))
         + f"</main>\n{_footer(page)}</body>\n</html>\n"
     )
 
@@ -74,10 +75,8 @@ def _remove(tmp: Path) -> None:
 def _header(page: Page) -> str:
     command = ""
     if page.command:
-        command = (
-            '<div class="command"><span id="command">The command that made this</span>'
-            f'<pre tabindex="0" role="region" aria-labelledby="command"><code>{escape(page.command)}</code></pre></div>\n'
-        )
+        pre = f'<pre tabindex="0" role="region" aria-labelledby="command"><code>{escape(page.command)}</code></pre>'
+        command = f'<div class="command"><span id="command">The command that made this</span>{pre}</div>\n'
     return f'<header>\n<h1>{escape(page.title)}</h1>\n<div class="lead">{_text(page.lead)}</div>\n{command}</header>\n'
 
 
@@ -88,12 +87,12 @@ def _contents(sections: Sequence[Section]) -> str:
     return f'<nav aria-label="Contents"><ol>{rows}</ol></nav>\n'
 
 
-def _section(section: Section, key: str) -> str:
+def _section(section: Section, key: str, colours: chart.Colours) -> str:
     """Blocks of one kind that follow one another share a grid."""
     parts, i = [], 0
     for kind, group in groupby(section.blocks, key=type):
         blocks = list(group)
-        drawn = [_block(block, f"{key}-{i + k}") for k, block in enumerate(blocks, 1)]
+        drawn = [_block(block, f"{key}-{i + k}", colours) for k, block in enumerate(blocks, 1)]
         i += len(blocks)
         shared = kind in (Chart, Movie, Picture)
         parts.append(f'<div class="grid {kind.__name__.lower()}s">{"".join(drawn)}</div>' if shared else "".join(drawn))
@@ -109,25 +108,34 @@ def _footer(page: Page) -> str:
 # ---------------------------------------------------------------------- blocks
 
 
-def _block(block: Block, key: str) -> str:
+def _block(block: Block, key: str, colours: chart.Colours) -> str:
     if isinstance(block, Chart):
-        return _chart(block, key)
+        return _chart(block, key, colours)
     if isinstance(block, Table):
         return _table(block, key)
     if isinstance(block, Movie):
-        return _figure(movie.draw(block, key), block.caption)
+        return _movie(block, key)
     if isinstance(block, Picture):
-        return _figure(picture.draw(block, key), block.caption)
+        return f"<figure>{picture.draw(block, key)}<figcaption>{_text(block.caption)}</figcaption></figure>"
     return _facts(block)
 
 
-def _chart(block: Chart, key: str) -> str:
+def _movie(block: Movie, key: str) -> str:
+    """Moving or as stills: a box switches in the style sheet, so no script is needed."""
+    moving, remark = movie.draw(block)
+    switch = f'<label class="switch"><input type="checkbox" id="{key}-still"> Show as stills</label>'
+    caption = f"<figcaption>{_text(block.caption)}{_text(remark)}{switch}</figcaption>"
+    return f'<figure class="movie">{moving}{movie.stills(block)}{caption}</figure>'
+
+
+def _chart(block: Chart, key: str, colours: chart.Colours) -> str:
     columns = ("curve", "values", "first", "lowest", "highest", "last")
     rows = _rows(columns, chart.summary(block), None)
     table = _scrolled(f"<table>{rows}</table>", f"Values of {block.title}")
     numbers = f"<details><summary>In numbers</summary>{table}</details>" if block.curves else ""
-    note = f'<div class="note">{_text(block.note)}</div>' if block.note else ""
-    return f"<figure><h3>{escape(block.title)}</h3>{chart.draw(block, key)}<figcaption>{note}{numbers}</figcaption></figure>"
+    drawn = f"<h3>{escape(block.title)}</h3>{chart.draw(block, key, colours)}"
+    caption = _text(block.note) + _text(" ".join(chart.remarks(block)))
+    return f"<figure>{drawn}<figcaption>{caption}{numbers}</figcaption></figure>"
 
 
 def _table(block: Table, key: str) -> str:
@@ -135,7 +143,7 @@ def _table(block: Table, key: str) -> str:
     body = _scrolled(f'<table aria-labelledby="{key}-t">{rows}</table>', block.title)
     if not block.rows:
         body += '<p class="empty">No rows.</p>'
-    note = f'<figcaption class="note">{_text(block.note)}</figcaption>' if block.note else ""
+    note = f"<figcaption>{_text(block.note)}</figcaption>" if block.note else ""
     return f'<figure class="table"><h3 id="{key}-t">{escape(block.title)}</h3>{body}{note}</figure>'
 
 
@@ -146,7 +154,8 @@ def _rows(columns: Sequence[str], rows: Sequence[Sequence[str]], emphasise: int 
     for i, row in enumerate(rows):
         first = f'<th scope="row">{escape(row[0])}</th>' if row else ""
         cells = "".join(f"<td{kind}>{escape(cell)}</td>" for cell, kind in zip(row[1:], kinds[1:], strict=True))
-        body.append(f"<tr{' class="chosen"' if i == emphasise else ''}>{first}{cells}</tr>")
+        chosen = ' class="chosen"' if i == emphasise else ""
+        body.append(f"<tr{chosen}>{first}{cells}</tr>")
     return f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody>"
 
 
@@ -159,10 +168,6 @@ def _kind(cells: Sequence[str]) -> str:
 def _scrolled(table: str, name: str) -> str:
     """A table in a box that scrolls sideways on a narrow screen, also by keyboard."""
     return f'<div class="scroll" role="region" aria-label="{escape(name)}" tabindex="0">{table}</div>'
-
-
-def _figure(body: str, caption: str) -> str:
-    return f"<figure>{body}<figcaption>{_text(caption)}</figcaption></figure>"
 
 
 def _facts(facts: Facts) -> str:

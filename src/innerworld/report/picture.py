@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from html import escape
 
 import numpy as np
@@ -46,7 +47,8 @@ def _path(points: NDArray[np.floating], i: int, unit: float) -> str:
     """A line with a dark seam, so that it shows on any image; a dot for each point, so that one sees the speed."""
     finite = np.isfinite(points).all(axis=1)
     d, pen = [], "M"
-    for (px, py), shows in zip(points.tolist(), finite.tolist(), strict=True):
+    for px, py in points.tolist():
+        shows = math.isfinite(px) and math.isfinite(py)
         if shows:
             d.append(f"{pen}{px:.2f} {py:.2f}")
         pen = "L" if shows else "M"
@@ -67,7 +69,7 @@ def _dash(i: int, unit: float) -> str:
 
 
 def _mark(point: tuple[float, float], i: int, unit: float) -> str:
-    if not np.isfinite(point).all():
+    if not (math.isfinite(point[0]) and math.isfinite(point[1])):
         return ""
     return f'<g transform="translate({point[0]:.2f} {point[1]:.2f}) scale({3.2 * unit:.3f})">{_shape(i)}</g>'
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 MINUS = "−"
@@ -58,8 +59,8 @@ def ticks(low: float, high: float, log: bool = False, count: int = 5) -> list[fl
 def tick_labels(values: list[float]) -> list[str]:
     """Each tick as text, all with the decimals that the finest of them needs."""
     largest = max((abs(value) for value in values), default=0)
-    gap = min((b - a for a, b in zip(values, values[1:], strict=False)), default=largest)
-    if largest >= 1e6 or (0 < largest and gap < 1e-4):
+    gap = min((b - a for a, b in pairwise(values)), default=largest)
+    if largest >= 1e6 or (largest > 0 and gap < 1e-4):
         return [_scientific(value) for value in values]
     ratio = max(values) / min(values) if values and min(values) > 0 else 1
     if ratio > 20:  # decades: each needs its own decimals

@@ -1,0 +1,152 @@
+"""The command line, `innerworld VERB …`: find the verb, hand it its flags, print its answer, explain its failure."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from typing import Any
+
+from innerworld.cli.failure import explain
+from innerworld.cli.verb import Answer, Call, Verb
+from innerworld.errors import UserError, nearest
+
+GLOBAL = {"--quiet": "no progress, only results and errors", "--json": "print the result as one JSON object"}
+HELP = ("--help", "-h")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command (`argv` without the program's name, by default the process's own) and return its exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    as_json = "--json" in words
+    try:
+        code = _run([word for word in words if word not in GLOBAL], "--quiet" in words, as_json)
+        sys.stdout.flush()  # here, where a reader who has gone away can still be met in peace
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it exits
+        return 141
+    except (Exception, KeyboardInterrupt) as error:
+        line, code = explain(error)
+        print(f"innerworld: {line}", file=sys.stderr)
+        if as_json:
+            print(json.dumps({"error": line}))
+        return code
+
+
+def _run(words: list[str], quiet: bool, as_json: bool) -> int:
+    if not words or words[0] in HELP:
+        _help()
+        return 0
+    if words[0] == "--version":
+        from innerworld import __version__
+
+        print(__version__)
+        return 0
+    name, *rest = words
+    verb = _find(name)()
+    from innerworld.cli.flags import parse, show_help
+
+    if any(word in HELP for word in rest):
+        show_help(name, verb, rest)
+        return 0
+    flags, overrides, given = parse(name, verb, rest)
+    # Whatever a library prints meanwhile must not mix with the one JSON object.
+    with redirect_stdout(sys.stderr if as_json else sys.stdout):
+        answer = verb.run(flags, Call(overrides, given, quiet, " ".join(["innerworld", *words])))
+    _print(answer, as_json)
+    return answer.code
+
+
+def _find(name: str) -> Callable[[], Verb]:
+    if name not in VERBS:
+        raise UserError(f"unknown verb {name!r}.{nearest(name, list(VERBS))} See innerworld --help")
+    return VERBS[name][1]
+
+
+def _print(answer: Answer, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(_finite(answer.values), default=str))
+        return
+    from rich.console import Console
+
+    answer.show(Console())
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: they become null."""
+    if isinstance(value, dict):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _help() -> None:
+    print("usage: innerworld VERB [flags] [key=value ...]\n\nLearn what the world does, and act by imagining it.\n")
+    for name, (about, _) in VERBS.items():
+        print(f"  {name:<10} {about}")
+    print("\nEvery verb takes:\n")
+    for flag, about in GLOBAL.items():
+        print(f"  {flag:<10} {about}")
+    print("  --help     its flags")
+
+
+# ---------------------------------------------------------------------- the verbs; each is loaded when it is called
+
+
+def _collect() -> Verb:
+    from innerworld.cli.data import COLLECT
+
+    return COLLECT
+
+
+def _import() -> Verb:
+    from innerworld.cli.data import IMPORT
+
+    return IMPORT
+
+
+def _train() -> Verb:
+    from innerworld.cli.train import TRAIN
+
+    return TRAIN
+
+
+def _models() -> Verb:
+    from innerworld.cli.maps import FAMILIES
+
+    return FAMILIES
+
+
+def _envs() -> Verb:
+    from innerworld.cli.maps import WORLDS
+
+    return WORLDS
+
+
+def _planners() -> Verb:
+    from innerworld.cli.maps import SEARCHES
+
+    return SEARCHES
+
+
+def _doctor() -> Verb:
+    from innerworld.cli.doctor import DOCTOR
+
+    return DOCTOR
+
+
+VERBS: dict[str, tuple[str, Callable[[], Verb]]] = {
+    "collect": ("let a policy explore a world and store what it sees", _collect),
+    "import": ("make a store of experience from a log that others recorded", _import),
+    "train": ("teach a family of world models from a store", _train),
+    "models": ("the families of world models there are", _models),
+    "envs": ("the worlds there are", _envs),
+    "planners": ("the planners there are", _planners),
+    "doctor": ("is everything here that is needed, and does it work?", _doctor),
+}
+"""What each verb does, and where it is. To add one: write it, add its line."""

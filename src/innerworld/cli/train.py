@@ -1,0 +1,166 @@
+"""`innerworld train FAMILY`: a lesson from flags and `key=value` words, or the lesson of an interrupted run."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from pydantic import create_model
+from rich.console import Console
+
+from innerworld import checkpoint, models
+from innerworld.cli.table import FIELD, field_rows, say, show_table
+from innerworld.cli.verb import Answer, Call, Verb
+from innerworld.config import Config, build, dotted, override
+from innerworld.errors import UserError, choose
+from innerworld.models import MODELS
+from innerworld.recipes.lesson import Lesson, read, teach
+from innerworld.train import FREE_ON_RESUME, TrainConfig
+from innerworld.world import WorldModel
+
+PRESET = "small"
+NO_PRESET = "none"
+
+
+@dataclass(frozen=True)
+class TrainFlags:
+    """Teach a family of world models from a store. `model.KEY=VALUE` and `train.KEY=VALUE` change its settings;
+    `innerworld train FAMILY --help` lists them."""
+
+    family: tyro.conf.Positional[str]
+    """a name of `innerworld models`"""
+    out: Path
+    """folder of the run: checkpoints, log.jsonl, run.json"""
+    data: str | None = None
+    """folder of the store; with --resume it is known"""
+    preset: str = PRESET
+    """the settings to begin with, see `innerworld models FAMILY`; none: the family's defaults"""
+    sensors: tuple[str, ...] = ()
+    """what the model sees; by default all images, or all vectors where there are none"""
+    batch: int = 64
+    """clips in a training step"""
+    length: int = 12
+    """actions in a clip"""
+    frame_skip: int = 1
+    """steps joined into one"""
+    held_out: float = 0.1
+    """share of the episodes that is kept for judging"""
+    split_seed: int = 0
+    """seed of that split"""
+    resume: bool = False
+    """go on with the run in the folder, with its own settings; train.steps may grow"""
+
+
+OF_LESSON = ("data", "sensors", "batch", "length", "frame_skip", "held_out", "split_seed")
+"""Flags that are fields of the lesson, too."""
+
+
+def _train(flags: TrainFlags, call: Call) -> Answer:
+    choose("family", flags.family, MODELS)
+    lesson = _lesson_to_resume(flags, call) if flags.resume else _lesson(flags, call)
+    began = time.perf_counter()
+    model = teach(lesson, flags.out, call.quiet, flags.resume, call.command)
+    return _answer(model, lesson, flags.out, time.perf_counter() - began)
+
+
+def _lesson(flags: TrainFlags, call: Call) -> Lesson:
+    if flags.data is None:
+        raise UserError("missing --data: the folder of a store, as `innerworld collect` makes it")
+    if checkpoint.exists(flags.out) or (flags.out / "run.json").exists():
+        raise UserError(f"{flags.out} already holds a run: continue it with --resume, or give another folder")
+    model, train = _changed(_begin(flags.family, flags.preset), TrainConfig(), call.overrides)
+    chosen = {name: value for name, value in vars(flags).items() if name in OF_LESSON}
+    return build(Lesson, {**chosen, "family": flags.family, "model": model.model_dump(mode="json"), "train": train})
+
+
+def _lesson_to_resume(flags: TrainFlags, call: Call) -> Lesson:
+    """The run's own lesson, with `train` as overridden. Raises `UserError` that names a flag or key that differs."""
+    before = read(flags.out)
+    if flags.family != before.family:
+        raise UserError(f"{flags.out} is a run of {before.family}, not of {flags.family}")
+    for name in OF_LESSON:
+        was, given = before.model_dump()[name], vars(flags)[name]
+        if name in call.given and was != given:
+            _refuse(flags.out, f"--{name.replace('_', '-')}", was, given)
+    own = build(MODELS[before.family].Config, before.model, f"{flags.out}: model")
+    start = _begin(flags.family, flags.preset) if "preset" in call.given else own
+    model, train = _changed(start, before.train, call.overrides)
+    _refuse_difference(flags.out, "model", own, model)
+    _refuse_difference(flags.out, "train", before.train, train)
+    return before.model_copy(update={"train": train})
+
+
+def _begin(family: str, preset: str) -> Config:
+    return models.config(family, None if preset == NO_PRESET or not MODELS[family].presets else preset)
+
+
+def _changed(model: Config, train: TrainConfig, words: list[str]) -> tuple[Config, TrainConfig]:
+    """Both with the overrides applied; they are one configuration here, so that errors name the whole key."""
+    kind = create_model("Settings", __base__=Config, model=(type(model), model), train=(TrainConfig, train))
+    settings = kind()
+    for word in words:
+        key = word.partition("=")[0]
+        for whole in dotted(settings):
+            if whole.partition(".")[2] == key:
+                raise UserError(f"unknown key {key!r}. Did you mean {whole!r}?")
+    parts = dict(override(settings, words))
+    return parts["model"], parts["train"]
+
+
+def _refuse_difference(folder: Path, part: str, before: Config, now: Config) -> None:
+    old, new = before.model_dump(), now.model_dump()
+    for key in old:
+        if old[key] != new[key] and not (part == "train" and key in FREE_ON_RESUME):
+            _refuse(folder, f"{part}.{key}", old[key], new[key])
+
+
+def _refuse(folder: Path, name: str, was: Any, given: Any) -> None:
+    raise UserError(f"{folder} was begun with {name} {was}, not {given}: leave out {name}, or begin a new run")
+
+
+def _answer(model: WorldModel, lesson: Lesson, folder: Path, seconds: float) -> Answer:
+    values = {
+        "run": str(folder),
+        "family": lesson.family,
+        "data": lesson.data,
+        "sensors": list(model.spec.obs),
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "steps": lesson.train.steps,
+        "seconds": round(seconds, 1),
+        "last": _last_row(folder / "log.jsonl"),
+    }
+
+    def show(console: Console) -> None:
+        say(console, f"{folder}: {lesson.family}, {values['parameters']} parameters, {lesson.train.steps} steps")
+        say(console, "  ".join(f"{name} {value:.4g}" for name, value in values["last"].items() if value is not None))
+
+    return Answer(values, show)
+
+
+def _last_row(log: Path) -> dict[str, Any]:
+    lines = log.read_text(encoding="utf-8").splitlines()
+    row = json.loads(lines[-1]) if lines else {}
+    return {name: value for name, value in row.items() if name not in ("step", "time")}
+
+
+def _settings(console: Console, words: list[str]) -> None:
+    """Every key of the family's configuration and of the training's; without a family, the way to them."""
+    if not words:
+        say(console, "\ninnerworld train FAMILY --help also lists the keys of that family and of the training.")
+        return
+    family = words[0]
+    choose("family", family, MODELS)
+    start = _begin(family, PRESET)
+    say(console, f"\nKeys, as key=value; defaults of {family} are those of --preset {_preset_name(family)}:\n")
+    show_table(console, FIELD, field_rows(start, "model.") + field_rows(TrainConfig(), "train."))
+
+
+def _preset_name(family: str) -> str:
+    return PRESET if MODELS[family].presets else NO_PRESET
+
+
+TRAIN = Verb(TrainFlags, _train, takes_overrides=True, after_help=_settings)

@@ -1,0 +1,39 @@
+"""What a verb is made of: `Verb`, the `Call` that reaches it, and the `Answer` it gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # rich is not needed for --help
+    from rich.console import Console
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A result in both its forms: plain values for `--json`, and a way to show it to a person."""
+
+    values: dict[str, Any]
+    show: Callable[[Console], None]
+    code: int = 0
+
+
+@dataclass(frozen=True)
+class Call:
+    """What the user said beside the values of the flags."""
+
+    overrides: list[str]  # key=value
+    given: frozenset[str]  # names of the flags that were written out, as fields
+    quiet: bool
+    command: str
+
+
+@dataclass(frozen=True)
+class Verb:
+    """`flags` is a frozen dataclass, of which tyro makes the flags; `run` does the work."""
+
+    flags: type
+    run: Callable[[Any, Call], Answer]
+    takes_overrides: bool = False
+    after_help: Callable[[Console, list[str]], None] | None = None  # given the words beside --help

@@ -1,0 +1,1 @@
+"""Judging: one question per file, and each answer is a flat dict of floats."""

@@ -1,0 +1,1 @@
+"""Whole runs as Python functions: what is collected, taught, judged and shown."""

@@ -1,0 +1,111 @@
+"""A lesson: one family taught from one store. All that is needed to repeat it is one frozen value, kept in `run.json`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import Field
+
+from innerworld import models
+from innerworld.config import Config, build, dotted
+from innerworld.data import Clips, Store, split
+from innerworld.data.shard import write_atomic
+from innerworld.errors import UserError
+from innerworld.evaluate.collapse import CollapseWatch
+from innerworld.log import Bar, JsonLines, tee
+from innerworld.train import FREE_ON_RESUME, TrainConfig, train
+from innerworld.types import Spec
+from innerworld.world import WorldModel
+
+WATCHED = 64  # held-out clips that the collapse watch looks at
+
+
+class Lesson(Config):
+    """What is taught, from what, and how."""
+
+    family: str = Field(default="jepa", description="name in the registry of families")
+    data: str = Field(default="data", description="folder of the store")
+    sensors: tuple[str, ...] = Field(default=(), description="what the model sees; none: all images, else all vectors")
+    held_out: float = Field(default=0.1, description="share of episodes kept for judging", gt=0, lt=1)
+    split_seed: int = Field(default=0, description="seed of that split", ge=0)
+    batch: int = Field(default=64, description="clips in a training step", ge=1)
+    length: int = Field(default=12, description="actions in a clip", ge=1)
+    frame_skip: int = Field(default=1, description="steps joined into one, their actions concatenated", ge=1)
+    model: dict[str, Any] = Field(default={}, description="the family's configuration")
+    train: TrainConfig = Field(default=TrainConfig(), description="the training")
+
+
+def teach(lesson: Lesson, folder: Path, quiet: bool = False, resume: bool = False, command: str = "") -> WorldModel:
+    """Train what the lesson says into `folder` (checkpoints, `log.jsonl`, `run.json`) and return the model.
+
+    With `resume` an interrupted lesson goes on where it stopped; one that is done is only loaded. Raises `UserError`,
+    among others when `folder` holds a different lesson.
+    """
+    store = Store.open(lesson.data)
+    learn, judge = episodes(lesson, store)
+    spec = seen(lesson, store)
+    clips = Clips(store, learn, lesson.length, lesson.batch, lesson.train.seed, lesson.frame_skip, list(spec.obs))
+    model = models.build(lesson.family, lesson.model, clips.spec)
+    watch = _watch(model, lesson, store, judge)
+    _note(lesson, folder, resume, command)
+    with JsonLines(folder / "log.jsonl") as log, Bar(lesson.train.steps, quiet, title=f"train {lesson.family}") as bar:
+        return train(model, clips, lesson.train, folder, tee(log, bar), watch, resume)
+
+
+def read(folder: Path | str) -> Lesson:
+    """The lesson that a run's folder was taught. Raises `UserError` when it holds none."""
+    path = Path(folder) / "run.json"
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{folder} holds no run: there is no {path.name} in it") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"cannot read {path}: it is not a JSON object")
+    return build(Lesson, values.get("lesson", {}), str(path))
+
+
+def episodes(lesson: Lesson, store: Store) -> tuple[np.ndarray, np.ndarray]:
+    """Which episodes are learnt from, and which are held out."""
+    return split(store, lesson.held_out, lesson.split_seed)
+
+
+def seen(lesson: Lesson, store: Store) -> Spec:
+    """The store's spec through the lesson's sensors."""
+    return store.spec.only(*(lesson.sensors or store.spec.images() or store.spec.vectors()))
+
+
+def _watch(model: WorldModel, lesson: Lesson, store: Store, judge: np.ndarray) -> CollapseWatch:
+    """Of held-out clips with all the store's sensors, so that a probe may read the state that the model never sees."""
+    held = Clips(store, judge, lesson.length, WATCHED, lesson.train.seed, lesson.frame_skip)
+    has_state = len(store.spec.obs.get("state", ())) == 1
+    return CollapseWatch(model, held.batch(0), "state" if has_state else None)
+
+
+def _note(lesson: Lesson, folder: Path, resume: bool, command: str) -> None:
+    if resume and (folder / "run.json").exists():
+        _refuse_difference(read(folder), lesson, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"command": command, "lesson": lesson.model_dump(mode="json")}, indent=2)
+    write_atomic(folder / "run.json", [text.encode()])
+
+
+def _refuse_difference(before: Lesson, now: Lesson, folder: Path) -> None:
+    old, new = before.model_dump(mode="json"), now.model_dump(mode="json")
+    for key in dotted(now):
+        name = key.removeprefix("train.")
+        was, wanted = (_at(values, key) for values in (old, new))
+        if was != wanted and not (key.startswith("train.") and name in FREE_ON_RESUME):
+            raise UserError(f"{folder} was begun with {key}={was}, not {wanted}: give that, or another folder")
+
+
+def _at(values: dict[str, Any], key: str) -> Any:
+    for part in key.split("."):
+        values = values[part]
+    return values
+
+

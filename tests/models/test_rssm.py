@@ -1,0 +1,165 @@
+import pytest
+import torch
+from torch import Generator, nn
+
+from innerworld.errors import UserError
+from innerworld.models.rssm import RSSM
+from innerworld.testing.world_model import check_world_model, random_clip
+from innerworld.types import Spec
+from innerworld.world import WorldModel, at
+
+TINY = RSSM.Config(deter=64, hidden=32, stoch=8, classes=4, depth=8, units=32, layers=1, image="strided", mults=(1, 2))
+VECTOR = Spec({"position": (3,), "speed": (2,)}, 2)
+MIXED = Spec({"pixels": (16, 16, 3), "touch": (16, 16, 1), "speed": (2,)}, 3, discrete=True)
+
+
+@pytest.mark.parametrize("spec", [VECTOR, MIXED], ids=["vector", "mixed"])
+@pytest.mark.parametrize("latent", ["categorical", "gaussian"])
+def test_contract(latent, spec):
+    check_world_model(lambda spec: RSSM(TINY.model_copy(update={"latent": latent}), spec), spec)
+
+
+def test_contract_of_the_papers_image_networks_seen_small():
+    config = TINY.model_copy(update={"image": "maxpool", "kernel": 3, "image_size": 8, "reward": 0, "continues": 0})
+    check_world_model(lambda spec: RSSM(config, spec), Spec({"pixels": (16, 24, 3)}, 2))
+
+
+def test_parameter_counts_of_the_1m_model_are_the_papers():
+    model = RSSM(RSSM.presets["1m"], Spec({"state": (24,)}, 6))
+    count = {name: _count(part) for name, part in model.named_children()}
+    assert count["cell"] + count["prior"] + count["posterior"] == 364_416
+    assert count["encoder"] == 10_112
+    assert count["decoder"] == 51_096
+    assert count["reward"] == 57_663
+    assert count["continues"] == 41_153
+
+
+@pytest.mark.parametrize(
+    ("preset", "shape", "total"),
+    [
+        ("1m", (24,), 640_867),
+        ("12m", (24,), 9_738_019),
+        ("25m", (24,), 21_782_947),
+        ("50m", (24,), 38_612_003),
+        ("1m", (64, 64, 3), 686_846),
+        ("12m", (64, 64, 3), 10_494_158),
+        ("25m", (64, 64, 3), 23_489_326),
+        ("50m", (64, 64, 3), 41_650_062),
+        ("100m", (64, 64, 3), 93_468_238),
+        ("200m", (64, 64, 3), 165_948_686),
+    ],
+)
+def test_parameter_counts_with_actor_and_critic_are_the_papers(preset, shape, total):
+    config = RSSM.presets[preset]
+    with torch.device("meta"):
+        model = RSSM(config, Spec({"sensor": shape}, 6))
+    feat, u = config.deter + config.stoch * config.classes, config.units
+    trunk = feat * u + 2 * u + 2 * (u * u + 2 * u)  # three layers with bias and RMS scale
+    actor, critic = trunk + 12 * (u + 1), trunk + 255 * (u + 1)
+    assert _count(model) - _count(model.sight) + actor + critic == total  # `sight` is ours
+
+
+def test_reward_is_exactly_zero_at_the_start():
+    model = RSSM(TINY, VECTOR)
+    state = model.encode(random_clip(VECTOR, 3, 1).at(0))
+    assert torch.equal(model.decode(state)["reward"], torch.zeros(3))
+
+
+def test_heads_of_no_weight_are_left_out():
+    model = RSSM(TINY.model_copy(update={"reward": 0, "continues": 0}), VECTOR)
+    assert set(model.decode(model.encode(random_clip(VECTOR, 2, 1).at(0)))) == {"position", "speed"}
+
+
+def test_loss_follows_the_steps_of_encode():
+    """A latent that is sure of itself leaves nothing to chance: the loss's beliefs are then `encode`'s."""
+    torch.manual_seed(0)
+    model = RSSM(TINY, MIXED)
+    clip = random_clip(MIXED, 2, 4)
+    with torch.no_grad():
+        model.posterior.out.weight.mul_(10_000)
+        sure = RSSM(TINY.model_copy(update={"unimix": 0.0}), MIXED)
+        sure.load_state_dict(model.state_dict())
+        tokens = sure.encoder(sure.encoder.ready(clip.obs))
+        deter, stoch, _ = sure._follow(tokens, clip.action, sample=True)
+        steps = WorldModel.watch(sure, clip)
+    torch.testing.assert_close(deter, steps["deter"], atol=1e-4, rtol=0)
+    torch.testing.assert_close(stoch, steps["stoch"], atol=1e-4, rtol=0)
+
+
+def test_loss_matches_its_definition():
+    """The parts of the loss, put together one step at a time from the public verbs' own networks."""
+    torch.manual_seed(0)
+    model = RSSM(TINY.model_copy(update={"latent": "gaussian", "free_nats": 0.5}), VECTOR)
+    clip = random_clip(VECTOR, 2, 3)
+    torch.manual_seed(1)
+    loss, parts = model.loss(clip)
+    weighted = sum(parts[name] for name in ("position", "speed", "dyn", "reward", "continue", "sight"))
+    torch.testing.assert_close(loss, weighted + 0.1 * parts["rep"])
+    assert parts["dyn"] >= 0.5 and parts["rep"] >= 0.5
+    torch.testing.assert_close(parts["dyn"], parts["rep"])  # equal values, other gradients
+
+
+def test_a_terminated_step_ends():
+    torch.manual_seed(0)
+    model = RSSM(TINY, VECTOR)
+    clip = random_clip(VECTOR, 16, 4)
+    clip.terminated[:] = clip.obs["speed"][:, 1:, 0] > 0  # speaks for the step that *leads to* the observation
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for _ in range(60):
+        optimiser.zero_grad()
+        model.loss(clip)[0].backward()
+        optimiser.step()
+    with torch.no_grad():
+        chance = torch.stack([model.decode(at(model.watch(clip), t + 1))["continue"] for t in range(4)], dim=1)
+    right = (chance < 0.5) == clip.terminated
+    assert right.float().mean() > 0.9
+
+
+def test_a_seeded_prediction_is_a_draw():
+    torch.manual_seed(0)
+    model = RSSM(TINY, VECTOR)
+    clip = random_clip(VECTOR, 8, 1)
+    state = model.encode(clip.at(0))
+    one, two = (model.predict(state, clip.action[:, 0], Generator().manual_seed(seed))["stoch"] for seed in (1, 2))
+    assert not torch.equal(one, two)
+    torch.testing.assert_close(one.sum(dim=-1), torch.ones(8, 8))
+
+
+def test_large_actions_are_scaled_to_one():
+    model = RSSM(TINY, VECTOR)
+    torch.testing.assert_close(
+        model.cell.push(torch.tensor([[5.0, -3.0]])), model.cell.push(torch.tensor([[1.0, -1.0]]))
+    )
+
+
+def test_pictures_of_different_sizes_need_image_size():
+    spec = Spec({"near": (16, 16, 3), "far": (32, 32, 3)}, 2)
+    with pytest.raises(UserError, match="image_size"):
+        RSSM(TINY, spec)
+    model = RSSM(TINY.model_copy(update={"image_size": 16}), spec)
+    seen = model.decode(model.encode(random_clip(spec, 2, 1).at(0)))
+    assert seen["near"].shape == (2, 16, 16, 3) and seen["far"].shape == (2, 32, 32, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"deter": 36}, "blocks"),
+        ({"image": "maxpool", "kernel": 4}, "odd"),
+        ({"bins": 254}, "odd"),
+    ],
+)
+def test_settings_that_do_not_fit_are_named(change, words):
+    with pytest.raises(UserError, match=words):
+        RSSM(TINY.model_copy(update=change), MIXED)
+
+
+def test_encode_needs_state_and_action_together():
+    model = RSSM(TINY, VECTOR)
+    clip = random_clip(VECTOR, 2, 1)
+    with pytest.raises(UserError, match="neither"):
+        model.encode(clip.at(0), None, clip.action[:, 0])
+
+
+def _count(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())

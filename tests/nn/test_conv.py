@@ -1,0 +1,39 @@
+import pytest
+import torch
+
+from innerworld.errors import UserError
+from innerworld.nn.conv import ChannelNorm, ConvDecoder, ConvEncoder
+
+
+@pytest.mark.parametrize(("resize", "kernel"), [("strided", 4), ("strided", 5), ("strided", 3), ("maxpool", 5)])
+@pytest.mark.parametrize("size", [16, 48, (16, 32)])
+def test_there_and_back(size, resize, kernel):
+    y, x = (size, size) if isinstance(size, int) else size
+    encoder = ConvEncoder(3, size, 4, (1, 2, 3, 4), kernel, resize)
+    decoder = ConvDecoder(3, size, 4, (1, 2, 3, 4), kernel, resize)
+    picture = torch.rand(2, 3, y, x)
+    z = encoder(picture)
+    assert z.shape == (2, encoder.width) == (2, 16 * (y // 16) * (x // 16))
+    again = decoder(z.unflatten(1, decoder.start))
+    assert again.shape == picture.shape
+    assert again.min() >= 0 and again.max() <= 1
+
+
+def test_sides_that_cannot_be_halved_are_named():
+    with pytest.raises(UserError, match="20×20 cannot be halved 3 times: choose sides divisible by 8"):
+        ConvEncoder(3, 20, 4)
+
+
+def test_max_pool_keeps_a_dot_wherever_it_lies():
+    """The reason for the dear variant: a shift by one pixel may not lose a one-pixel dot."""
+    torch.manual_seed(0)
+    encoder = ConvEncoder(1, 8, 4, (1,), kernel=1, resize="maxpool")
+    one, two = torch.zeros(2, 1, 1, 8, 8)
+    one[..., 2, 2] = two[..., 3, 3] = 1
+    torch.testing.assert_close(encoder(one), encoder(two))
+
+
+def test_channel_norm_is_per_pixel():
+    x = torch.randn(2, 6, 3, 3)
+    y = ChannelNorm(6)(x)
+    torch.testing.assert_close(y[0, :, 1, 2], x[0, :, 1, 2] / (x[0, :, 1, 2].square().mean() + 1e-4).sqrt())

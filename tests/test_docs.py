@@ -1,0 +1,96 @@
+"""Everything in README and docs that can be executed is: Python blocks run, commands and their flags exist."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
+BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LIMIT_S = 300  # for one document; they take seconds, on a busy machine more
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
+    """In order, in one namespace and an empty folder, with warnings as errors."""
+    script = _script(page.read_text(encoding="utf-8"))
+    if not script.strip():
+        pytest.skip("no Python in it")
+    file = tmp_path / f"{page.stem}.py"
+    file.write_text(script, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-W", "error", file], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S
+    )
+    assert done.returncode == 0, f"{page.name} (the lines are the document's own):\n{done.stderr[-3000:]}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_commands_exist(page: Path) -> None:
+    for line, words in _commands(page.read_text(encoding="utf-8")):
+        verb = words[1] if len(words) > 1 else "--help"
+        told = _help("" if verb.startswith("-") else verb)
+        flags = {word.partition("=")[0] for word in words[1:] if word.startswith("--") and word != "--"} - {"--help"}
+        for flag in flags:
+            assert re.search(rf"{re.escape(flag)}\b", told), f"{page.name}: `{line}`: there is no {flag}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    text = re.sub(BLOCK, "", page.read_text(encoding="utf-8"))
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
+        if not re.match(r"[a-z]+:", target):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}, which is not there"
+
+
+def test_a_block_keeps_its_line() -> None:
+    text = "# Title\n\n```python\nx = 1\n```\nwords\n```sh\nls\n```\n```python\nassert x == 2\n```\n"
+    lines = _script(text).splitlines()
+    assert lines[3] == "x = 1"
+    assert lines[10] == "assert x == 2"
+    assert not any(lines[i] for i in (0, 1, 2, 4, 5, 6, 7, 8, 9))
+
+
+def test_commands_are_found_across_continued_lines() -> None:
+    text = "```sh\n# a comment\npip install x\ninnerworld train jepa \\\n  --out runs/a steps=3   # say\n```\n"
+    assert [words for _, words in _commands(text)] == [["innerworld", "train", "jepa", "--out", "runs/a", "steps=3"]]
+
+
+def _script(text: str) -> str:
+    """The Python blocks of a page, each line at its own number, so that a traceback names the line of the page."""
+    lines = [""] * text.count("\n")
+    for match in BLOCK.finditer(text):
+        if match[1] == "python":
+            first = text.count("\n", 0, match.start(2))
+            for i, line in enumerate(match[2].splitlines()):
+                # `from __future__` must come first; the others of a page would not
+                lines[first + i] = line
+    return "\n".join(lines) + "\n"
+
+
+def _commands(text: str) -> list[tuple[str, list[str]]]:
+    """Each `innerworld ...` line of the shell blocks, with its words."""
+    found = []
+    for match in BLOCK.finditer(text):
+        if match[1] == "sh":
+            for line in match[2].replace("\\\n", " ").splitlines():
+                words = shlex.split(line, comments=True)
+                if words[:1] == ["innerworld"]:
+                    found.append((line, words))
+    return found
+
+
+@cache
+def _help(verb: str) -> str:
+    """What `innerworld <verb> --help` prints. Fails for a verb that is not there."""
+    call = [sys.executable, "-c", "from innerworld.cli import main; main()", *([verb] if verb else []), "--help"]
+    done = subprocess.run(call, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, f"innerworld {verb} --help: {done.stderr[-500:]}"
+    return done.stdout
