@@ -6,10 +6,16 @@ import re
 import shlex
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 
 import pytest
+
+from innerworld import models
+from innerworld.cli import GLOBAL, VERBS
+from innerworld.cli.flags import parse
+from innerworld.config import override
+from innerworld.errors import UserError, choose
+from innerworld.train import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
@@ -17,8 +23,12 @@ BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LIMIT_S = 300  # for one document; they take seconds, on a busy machine more
 
 
+def _name(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
     """In order, in one namespace and an empty folder, with warnings as errors."""
     script = _script(page.read_text(encoding="utf-8"))
@@ -32,17 +42,17 @@ def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, f"{page.name} (the lines are the document's own):\n{done.stderr[-3000:]}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_commands_exist(page: Path) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_commands_can_be_given(page: Path) -> None:
+    """Verbs, flags and settings exist, and nothing that must be given is missing. Nothing is executed."""
     for line, words in _commands(page.read_text(encoding="utf-8")):
-        verb = words[1] if len(words) > 1 else "--help"
-        told = _help("" if verb.startswith("-") else verb)
-        flags = {word.partition("=")[0] for word in words[1:] if word.startswith("--") and word != "--"} - {"--help"}
-        for flag in flags:
-            assert re.search(rf"{re.escape(flag)}\b", told), f"{page.name}: `{line}`: there is no {flag}"
+        try:
+            _read_command(words[1:])
+        except UserError as error:
+            pytest.fail(f"{page.name}: `{line}`: {error}")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.parametrize("page", PAGES, ids=_name)
 def test_links_lead_somewhere(page: Path) -> None:
     text = re.sub(BLOCK, "", page.read_text(encoding="utf-8"))
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
@@ -58,6 +68,13 @@ def test_a_block_keeps_its_line() -> None:
     assert not any(lines[i] for i in (0, 1, 2, 4, 5, 6, 7, 8, 9))
 
 
+def test_a_wrong_command_is_found() -> None:
+    for command in ("trian jepa", "train jepa --ouput x", "train jepa", "train jepa --out x train.stesp=3"):
+        with pytest.raises(UserError):
+            _read_command(command.split())
+    _read_command("train jepa --out x --data y model.latent=8 train.steps=3 --quiet".split())
+
+
 def test_commands_are_found_across_continued_lines() -> None:
     text = "```sh\n# a comment\npip install x\ninnerworld train jepa \\\n  --out runs/a steps=3   # say\n```\n"
     assert [words for _, words in _commands(text)] == [["innerworld", "train", "jepa", "--out", "runs/a", "steps=3"]]
@@ -70,7 +87,6 @@ def _script(text: str) -> str:
         if match[1] == "python":
             first = text.count("\n", 0, match.start(2))
             for i, line in enumerate(match[2].splitlines()):
-                # `from __future__` must come first; the others of a page would not
                 lines[first + i] = line
     return "\n".join(lines) + "\n"
 
@@ -87,10 +103,16 @@ def _commands(text: str) -> list[tuple[str, list[str]]]:
     return found
 
 
-@cache
-def _help(verb: str) -> str:
-    """What `innerworld <verb> --help` prints. Fails for a verb that is not there."""
-    call = [sys.executable, "-c", "from innerworld.cli import main; main()", *([verb] if verb else []), "--help"]
-    done = subprocess.run(call, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, f"innerworld {verb} --help: {done.stderr[-500:]}"
-    return done.stdout
+def _read_command(words: list[str]) -> None:
+    """Raise `UserError` for a command that the command line would refuse."""
+    name, *rest = words or ["--help"]
+    if name in ("--help", "--version"):
+        return
+    verb = choose("verb", name, VERBS)[1]()
+    if "--help" in rest:
+        return
+    flags, overrides, _ = parse(name, verb, [word for word in rest if word not in GLOBAL])
+    for word in overrides if name == "train" else ():
+        part, _, setting = word.partition(".")
+        start = {"model": models.config(flags.family, None), "train": TrainConfig()}
+        override(choose("settings", part, start), [setting])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import shutil
 import time
+import traceback
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -21,6 +22,7 @@ from innerworld.plan import ICEM
 from innerworld.testing.world_model import random_clip
 from innerworld.train import TrainConfig, choose_device, train
 from innerworld.types import Clip, Spec
+from innerworld.world import WorldModel
 
 PACKAGES = ("torch", "numpy", "gymnasium", "pydantic", "safetensors", "tyro", "rich")
 EXTRAS = {  # module: (the extra that brings it, what it is for)
@@ -108,25 +110,24 @@ def _extras() -> list[Finding]:
 
 def _self_test() -> Finding:
     began = time.perf_counter()
-    for name, step in (("train", _learn), ("plan", _plan)):
-        try:
-            step()
-        except Exception as error:  # whatever it is, it is what the user wants to know
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            return Finding("self-test", "problem", f"cannot {name}: {reason}; reinstall innerworld, then report this")
+    try:
+        _plan(_learn())
+    except Exception as error:  # whatever it is, it is what the user wants to know
+        at = traceback.extract_tb(error.__traceback__)[-1]
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        return Finding("self-test", "problem", f"{reason} ({at.name}, line {at.lineno}): reinstall, else report this")
     return Finding("self-test", "ok", f"a model took a step and planned, {time.perf_counter() - began:.1f} s")
 
 
-def _learn() -> None:
+def _learn() -> WorldModel:
+    """A small model after one step on noise."""
     spec = Spec({"pixels": (32, 32, 3)}, 2)
-    model = models.build("jepa", models.config("jepa", "small", ["channels=4"]), spec)
-    train(model, _Same(random_clip(spec, b=4, t=12)), TrainConfig(steps=1, device="auto"))
+    model = models.build("jepa", models.config("jepa", "small", ["channels=4", "rollout=2"]), spec)
+    return train(model, _Same(random_clip(spec, b=8, t=2)), TrainConfig(steps=1))
 
 
-def _plan() -> None:
-    spec = Spec({"pixels": (32, 32, 3)}, 2)
-    model = models.build("jepa", models.config("jepa", "small", ["channels=4"]), spec)
-    clip = random_clip(spec, b=1, t=1)
+def _plan(model: WorldModel) -> None:
+    clip = random_clip(model.spec, b=1, t=1).to(next(model.parameters()).device)
     agent = Agent(model, ICEM(horizon=4, samples=16, elites=4, rounds=2))
     agent.begin(clip.at(0), clip.at(1))
     if not torch.isfinite(agent.act(clip.at(0))).all():

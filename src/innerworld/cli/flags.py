@@ -44,7 +44,7 @@ def show_help(name: str, verb: Verb, words: Sequence[str]) -> None:
     with suppress(SystemExit):  # with which tyro ends its help
         tyro.cli(verb.flags, args=["--help"], prog=f"innerworld {name}", config=STYLE)
     if verb.after_help is not None:
-        verb.after_help(console, [word for word in words if not word.startswith("-")])
+        verb.after_help(console, words)
 
 
 def _part(words: Sequence[str], switches: set[str]) -> tuple[list[str], list[str]]:
@@ -82,14 +82,9 @@ def _field(flag: str) -> str:
 
 
 def _first_sentence(box: str) -> str:
-    """What tyro says in its frame, above the rule: `│ text │` lines, joined."""
-    lines: list[str] = []
-    for line in box.splitlines():
-        text = line.strip("│╭╮╰╯ ")
-        if line.startswith("╭"):
-            continue
-        if text and not text.strip("─"):
-            break
-        lines.append(text)
-    sentence = " ".join(" ".join(lines).split()).rstrip(".")
+    """What tyro says in its frame between the title and the next rule; the frame is `│ ─`, or blanks and `-`."""
+    lines = [line.strip("│ ") for line in box.splitlines()[1:]]
+    rules = [i for i, line in enumerate(lines) if line and not line.strip("-─")]
+    start = rules.pop(0) + 1 if rules and rules[0] == 0 else 0
+    sentence = " ".join(" ".join(lines[start : rules[0] if rules else None]).split()).rstrip(".")
     return sentence[:1].lower() + sentence[1:]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,20 +148,26 @@ def _last_row(log: Path) -> dict[str, Any]:
     return {name: value for name, value in row.items() if name not in ("step", "time")}
 
 
-def _settings(console: Console, words: list[str]) -> None:
+def _settings(console: Console, words: Sequence[str]) -> None:
     """Every key of the family's configuration and of the training's; without a family, the way to them."""
-    if not words:
+    known = [word for word in words if not word.startswith("-")][:1]
+    if not known:
         say(console, "\ninnerworld train FAMILY --help also lists the keys of that family and of the training.")
         return
-    family = words[0]
+    family = known[0]
     choose("family", family, MODELS)
-    start = _begin(family, PRESET)
-    say(console, f"\nKeys, as key=value; defaults of {family} are those of --preset {_preset_name(family)}:\n")
-    show_table(console, FIELD, field_rows(start, "model.") + field_rows(TrainConfig(), "train."))
+    say(console, f"\nKeys, as key=value; defaults of {family} are those of --preset {_preset(words)}:\n")
+    show_table(
+        console, FIELD, field_rows(_begin(family, _preset(words)), "model.") + field_rows(TrainConfig(), "train.")
+    )
 
 
-def _preset_name(family: str) -> str:
-    return PRESET if MODELS[family].presets else NO_PRESET
+def _preset(words: Sequence[str]) -> str:
+    """The preset that is asked for beside --help."""
+    for word, value in zip(words, [*words[1:], ""], strict=True):
+        if word == "--preset" or word.startswith("--preset="):
+            return word.partition("=")[2] or value
+    return PRESET
 
 
 TRAIN = Verb(TrainFlags, _train, takes_overrides=True, after_help=_settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -36,4 +36,4 @@ class Verb:
     flags: type
     run: Callable[[Any, Call], Answer]
     takes_overrides: bool = False
-    after_help: Callable[[Console, list[str]], None] | None = None  # given the words beside --help
+    after_help: Callable[[Console, Sequence[str]], None] | None = None  # given all words

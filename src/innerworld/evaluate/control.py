@@ -10,22 +10,23 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from innerworld.agent import Agent
-from innerworld.data import Store
+from innerworld.data import Policy, Remembers, Store
 from innerworld.errors import UserError
 from innerworld.types import Obs, each
 
 TRIES = 1000  # draws of a start and a goal before we say that the data holds none
 
 
+@runtime_checkable
 class GoalWorlds(Protocol):
-    """What goal-reaching needs of a vector environment beyond Gymnasium: begin at a state, say whether one is reached."""
+    """A vector environment that can begin at a state and say whether a state is a goal."""
 
     num_envs: int
 
@@ -40,6 +41,7 @@ class Tasks:
 
     start: NDArray[np.float32]  # n k   the `state` sensor
     goal: NDArray[np.float32]  # n k
+    start_obs: Obs  # n ...
     goal_obs: Obs  # n ...
     far: NDArray[np.bool_]  # n        start and goal lie in different rooms (or whatever `far` meant)
 
@@ -80,13 +82,15 @@ def draw_tasks(
             a, b = start["state"].numpy(), goal["state"].numpy()
             apart = bool(far(a[None], b[None])[0]) if far else False
             if not worlds.success(a[None], b[None])[0] and (far is None or apart == (k % 2 == 0)):
-                drawn.append((a, b, goal, apart))
+                drawn.append((start, goal, apart))
                 break
         else:
             raise UserError(f"no start and goal that are apart found in {TRIES} draws: collect more varied episodes")
-    starts, goals, seen, apart = zip(*drawn, strict=True)
-    goal_obs = {name: torch.stack([obs[name] for obs in seen]) for name in store.spec.obs}
-    return Tasks(np.stack(starts), np.stack(goals), goal_obs, np.array(apart))
+    starts, goals, apart = zip(*drawn, strict=True)
+    start_obs, goal_obs = (
+        {name: torch.stack([obs[name] for obs in frames]) for name in store.spec.obs} for frames in (starts, goals)
+    )
+    return Tasks(start_obs["state"].numpy(), goal_obs["state"].numpy(), start_obs, goal_obs, np.array(apart))
 
 
 def play(
@@ -101,7 +105,7 @@ def play(
 
     `worlds` holds as many worlds as there are tasks. `progress` is told the steps done.
     """
-    goal = each(lambda value: value, {name: tasks.goal_obs[name] for name in agent.model.spec.obs})
+    goal = {name: tasks.goal_obs[name] for name in agent.model.spec.obs}
     obs, record = _begin(worlds, tasks, budget)
     agent.plan_ms.clear()
     agent.begin(_see(obs, agent), goal, seed)
@@ -125,13 +129,15 @@ def play(
 def play_policy(
     worlds: GoalWorlds,
     tasks: Tasks,
-    policy: Callable[[dict[str, NDArray[Any]], np.random.Generator], NDArray[np.float32]],
+    policy: Policy,
     budget: int,
     seed: int = 0,
 ) -> Played:
     """The same episodes under a policy that knows no goal: the random floor, measured and never assumed."""
     rng = np.random.default_rng([seed, 21])
     obs, record = _begin(worlds, tasks, budget)
+    if isinstance(policy, Remembers):
+        policy.begin(np.ones(worlds.num_envs, bool), rng)
     began = time.process_time()
     for t in range(budget):
         obs = record.step(policy(obs, rng), t)

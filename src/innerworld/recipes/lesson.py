@@ -1,4 +1,4 @@
-"""A lesson: one family taught from one store. All that is needed to repeat it is one frozen value, kept in `run.json`."""
+"""A lesson: one family taught from one store, as one frozen value that is kept in `run.json` and can be repeated."""
 
 from __future__ import annotations
 
@@ -107,5 +107,3 @@ def _at(values: dict[str, Any], key: str) -> Any:
     for part in key.split("."):
         values = values[part]
     return values
-
-

@@ -59,6 +59,8 @@ def two_rooms(seed: int = 0) -> Run:
             "rssm": School(batch=32, length=16, train=train.model_copy(update={"steps": 1200})),
         },
         control=Control(
-            planner=ICEM(horizon=25, samples=256, rounds=6, elites=24, init_std=1.0, min_std=0.1, noise_beta=2.0, momentum=0.0),
+            planner=ICEM(
+                horizon=25, samples=256, rounds=6, elites=24, init_std=1.0, min_std=0.1, noise_beta=2.0, momentum=0.0
+            ),
         ),
     )

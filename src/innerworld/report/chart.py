@@ -34,7 +34,9 @@ def palette(charts: Iterable[Chart]) -> Colours:
 
 def draw(chart: Chart, key: str, colours: Colours) -> str:
     """The chart as SVG, its legend below where it needs one, as HTML; `key` makes the ids unique in the page."""
-    frame = _frame(chart)
+    classes = _classes(chart, colours)
+    ends = _ends(chart, classes)
+    frame = _frame(chart, [end.name for end in ends])
     if frame is None:
         return '<p class="empty">No values to draw.</p>'
     parts = [
@@ -42,12 +44,12 @@ def draw(chart: Chart, key: str, colours: Colours) -> str:
         f'<title id="{key}-t">{escape(chart.title)}</title>',
         f'<desc id="{key}-d">{escape(describe(chart))}</desc>',
         _axes(chart, frame),
-        *(_band(curve, frame, _colour(curve.name, colours)) for curve in chart.curves),
+        *(_band(curve, frame, colour) for curve, colour in zip(chart.curves, classes, strict=True)),
         _reference(chart, frame),
-        *(_line(curve, frame, _colour(curve.name, colours)) for curve in chart.curves),
-        _labels(chart, frame, colours) if frame.direct else "",
+        *(_line(curve, frame, colour) for curve, colour in zip(chart.curves, classes, strict=True)),
+        _labels(ends, frame) if frame.direct else "",
         "</svg>",
-        "" if frame.direct else _legend(chart, colours),
+        "" if frame.direct else _legend(ends),
     ]
     return "".join(parts)
 
@@ -82,16 +84,16 @@ def remarks(chart: Chart) -> list[str]:
 
 
 def summary(chart: Chart) -> list[list[str]]:
-    """A row for each curve: its name, number of values, first, lowest, highest and last value, with their x."""
+    """A row for each curve: its name, first and last value, and the lowest and highest with their x."""
     rows = []
     for curve in chart.curves:
         seen = _seen(curve, log=False)
         if not seen:
-            rows.append([curve.name, "0", "–", "–", "–", "–"])
+            rows.append([curve.name, "–", "–", "–", "–"])
             continue
-        by_y = sorted(seen, key=lambda point: point[1])
-        chosen = (seen[0], by_y[0], by_y[-1], seen[-1])
-        rows.append([curve.name, str(len(seen)), *(f"{number(y)} at {number(x)}" for x, y in chosen)])
+        lowest, highest = min(seen, key=lambda point: point[1]), max(seen, key=lambda point: point[1])
+        extremes = (f"{number(y)} at {number(x)}" for x, y in (lowest, highest))
+        rows.append([curve.name, number(seen[0][1]), number(seen[-1][1]), *extremes])
     return rows
 
 
@@ -116,11 +118,20 @@ class _End:
     name: str
     x: float
     y: float
-    level: bool
+    colour: str  # "line" for the level
 
 
-def _frame(chart: Chart) -> _Frame | None:
-    """None when there is nothing to draw."""
+def _classes(chart: Chart, colours: Colours) -> list[str]:
+    """The class of each curve; where two of a chart would look the same, the later one is dashed."""
+    classes: list[str] = []
+    for curve in chart.curves:
+        colour = f"c{colours[curve.name] % COLOURS}"
+        classes.append(f"{colour} again" if colour in classes else colour)
+    return classes
+
+
+def _frame(chart: Chart, names: list[str]) -> _Frame | None:
+    """Where things go when these names are to be shown; None when there is nothing to draw."""
     points = [point for curve in chart.curves for point in _seen(curve, chart.log_y)]
     if not points:
         return None
@@ -131,12 +142,12 @@ def _frame(chart: Chart) -> _Frame | None:
     if chart.line is not None and _shows(chart.line, chart.log_y):
         levels.append(chart.line)
     y_low, y_high = bounds(min(levels), max(levels), chart.log_y)
-    x_low, x_high = min(x for x, _ in points), max(x for x, _ in points)
+    places = [x for curve in chart.curves for x in curve.x if math.isfinite(x)]  # also those without a value
+    x_low, x_high = min(places), max(places)
     if x_low == x_high:
         x_low, x_high = x_low - 0.5, x_high + 0.5
     y_ticks = ticks(y_low, y_high, chart.log_y)
     left = 12 + LETTER * max(len(text) for text in tick_labels(y_ticks))
-    names = [end.name for end in _ends(chart)]
     direct = len(names) <= COLOURS and max(len(name) for name in names) <= LONGEST_LABEL
     right = 22 + LETTER * max(len(name) for name in names) if direct else 16.0
     x = Scale(x_low, x_high, left, WIDTH - right)
@@ -153,15 +164,15 @@ def _shows(value: float, log: bool) -> bool:
     return math.isfinite(value) and (value > 0 or not log)
 
 
-def _ends(chart: Chart) -> list[_End]:
+def _ends(chart: Chart, classes: list[str]) -> list[_End]:
     """Each curve that can be seen, then the line to compare with."""
     ends = []
-    for curve in chart.curves:
+    for curve, colour in zip(chart.curves, classes, strict=True):
         seen = _seen(curve, chart.log_y)
         if seen:
-            ends.append(_End(curve.name, *seen[-1], level=False))
+            ends.append(_End(curve.name, *seen[-1], colour))
     if chart.line is not None and _shows(chart.line, chart.log_y):
-        ends.append(_End(_line_name(chart), math.inf, chart.line, level=True))
+        ends.append(_End(_line_name(chart), math.inf, chart.line, "line"))
     return ends
 
 
@@ -185,17 +196,11 @@ def _axes(chart: Chart, frame: _Frame) -> str:
         parts.append(f'<text class="tick" x="{_n(x(value))}" y="{_n(y.start + 18)}" text-anchor="middle">{text}</text>')
     parts.append(f'<path class="axis" d="M{_n(x.start)} {_n(y.start)}H{_n(x.stop)}"/>')
     name = chart.y_label + (", log scale" if chart.log_y else "")
-    parts.append(f'<text class="name" x="2" y="14">{escape(name)}</text>')
+    parts.append(f'<text class="name" x="0" y="14">{escape(name)}</text>')
     middle = (x.start + x.stop) / 2
     parts.append(f'<text class="name" x="{_n(middle)}" y="{HEIGHT - 6:g}" text-anchor="middle">')
     parts.append(f"{escape(chart.x_label)}</text>")
     return "".join(parts)
-
-
-def _colour(name: str, colours: Colours) -> str:
-    """The class of a curve; when the colours are used up, they come again with dashes."""
-    i = colours[name]
-    return f"c{i % COLOURS}{' again' if i >= COLOURS else ''}"
 
 
 def _band(curve: Curve, frame: _Frame, colour: str) -> str:
@@ -233,16 +238,14 @@ def _reference(chart: Chart, frame: _Frame) -> str:
     return f'<path class="line" d="M{_n(frame.x.start)} {_n(frame.y(chart.line))}H{_n(frame.x.stop)}"/>'
 
 
-def _labels(chart: Chart, frame: _Frame, colours: Colours) -> str:
+def _labels(ends: list[_End], frame: _Frame) -> str:
     """The names in the margin, moved apart where they would overlap, each led to by a thin line."""
-    ends = _ends(chart)
     wanted = [frame.y(end.y) for end in ends]
     text = frame.x.stop + 16
     parts = []
     for end, at, y in zip(ends, wanted, spread(wanted, LINE, TOP, HEIGHT - BOTTOM), strict=True):
-        colour = "line" if end.level else _colour(end.name, colours)
-        start = frame.x.stop if end.level else frame.x(end.x) + 4
-        parts.append(f'<path class="lead {colour}" d="M{_n(start)} {_n(at)}L{_n(text - 4)} {_n(y)}"/>')
+        start = min(frame.x(end.x) + 4, frame.x.stop + 4)
+        parts.append(f'<path class="lead {end.colour}" d="M{_n(start)} {_n(at)}L{_n(text - 4)} {_n(y)}"/>')
         parts.append(f'<text class="label" x="{_n(text)}" y="{_n(y + 4.5)}">{escape(end.name)}</text>')
     return "".join(parts)
 
@@ -262,12 +265,11 @@ def spread(wanted: Sequence[float], gap: float, low: float, high: float) -> list
     return placed
 
 
-def _legend(chart: Chart, colours: Colours) -> str:
+def _legend(ends: list[_End]) -> str:
     rows = []
-    for end in _ends(chart):
-        colour = "line" if end.level else _colour(end.name, colours)
+    for end in ends:
         stroke = '<path class="curve" d="M1 5H23"/>'
-        swatch = f'<svg class="swatch {colour}" viewBox="0 0 24 10" aria-hidden="true">{stroke}</svg>'
+        swatch = f'<svg class="swatch {end.colour}" viewBox="0 0 24 10" aria-hidden="true">{stroke}</svg>'
         rows.append(f"<li>{swatch}{escape(end.name)}</li>")
     return f'<ul class="legend">{"".join(rows)}</ul>'
 

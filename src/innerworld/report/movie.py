@@ -26,8 +26,8 @@ STILLS = 6  # at most
 FILM, INK, FAINT = (20, 23, 28), (214, 219, 226), (66, 72, 82)  # it looks the same on a light and on a dark page
 
 
-def draw(movie: Movie) -> tuple[str, str]:
-    """The movie below the titles of its panels as HTML, and what the reader must know about it (often nothing)."""
+def draw(movie: Movie) -> tuple[str, bool]:
+    """The movie below the titles of its panels as HTML, and whether every pixel is exact."""
     frames = compose(movie)
     titles = "".join(f"<span>{escape(title)}</span>" for title, _ in movie.panels)
     steps = len(frames) - 1
@@ -39,7 +39,7 @@ def draw(movie: Movie) -> tuple[str, str]:
         f'<div class="titles" style="--panels:{len(movie.panels)}" aria-hidden="true">{titles}</div>'
         f'<img src="{address(file, "webp")}" width="{x}" height="{y}" alt="{escape(alt)}"></div>'
     )
-    return moving, "" if exact else "Colours are approximate to keep the file small; the stills are exact."
+    return moving, exact
 
 
 def compose(movie: Movie) -> list[Image]:

@@ -122,14 +122,15 @@ def _block(block: Block, key: str, colours: chart.Colours) -> str:
 
 def _movie(block: Movie, key: str) -> str:
     """Moving or as stills: a box switches in the style sheet, so no script is needed."""
-    moving, remark = movie.draw(block)
-    switch = f'<label class="switch"><input type="checkbox" id="{key}-still"> Show as stills</label>'
-    caption = f"<figcaption>{_text(block.caption)}{_text(remark)}{switch}</figcaption>"
+    moving, exact = movie.draw(block)
+    remark = "" if exact else " (exact; the movie’s colours are approximate)"
+    switch = f'<label class="switch"><input type="checkbox" id="{key}-still"> Show as stills{remark}</label>'
+    caption = f"<figcaption>{_text(block.caption)}{switch}</figcaption>"
     return f'<figure class="movie">{moving}{movie.stills(block)}{caption}</figure>'
 
 
 def _chart(block: Chart, key: str, colours: chart.Colours) -> str:
-    columns = ("curve", "values", "first", "lowest", "highest", "last")
+    columns = ("curve", "first", "last", "lowest", "highest")
     rows = _rows(columns, chart.summary(block), None)
     table = _scrolled(f"<table>{rows}</table>", f"Values of {block.title}")
     numbers = f"<details><summary>In numbers</summary>{table}</details>" if block.curves else ""

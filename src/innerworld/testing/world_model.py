@@ -1,4 +1,4 @@
-"""`check_world_model`: what every family must keep, as one public function that anybody can run on a class of theirs."""
+"""`check_world_model`: what every family must keep, as one function that anybody can run on a class of theirs."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ import torch
 from torch import Generator, Tensor
 
 from innerworld import checkpoint
+from innerworld.perception import Encoder
 from innerworld.types import Clip, Spec, State, each
 from innerworld.world import WorldModel, at, candidates, flatten
 
 Build = Callable[[Spec], WorldModel]
+Learner = WorldModel | Encoder
 TOLERANCE = 1e-4  # between two ways to compute the same number in float32, relative to its size
 
 
@@ -40,8 +42,8 @@ def check_world_model(build: Build, spec: Spec, overfit_steps: int = 150) -> Non
         _decode_fits(model, clip)
     if any(p.requires_grad for p in model.parameters()):
         _save_and_load(model, clip)
-        _gradients(model, clip)
-        _overfits(build(spec), clip, overfit_steps)
+        check_gradients(model, clip)
+        check_overfits(build(spec), clip, overfit_steps)
 
 
 def random_clip(spec: Spec, b: int, t: int, seed: int = 0) -> Clip:
@@ -180,8 +182,8 @@ def _save_and_load(model: WorldModel, clip: Clip) -> None:
         assert all(torch.equal(value, loaded[name]) for name, value in state.items()), "a loaded model thinks otherwise"
 
 
-def _gradients(model: WorldModel, clip: Clip) -> None:
-    """After a few steps, for zero-initialised gates and heads let nothing through at the first."""
+def check_gradients(model: Learner, clip: Clip) -> None:
+    """A gradient reaches every parameter, in a few steps: zero-initialised gates let nothing through at the first."""
     model.train()
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
     seen: set[str] = set()
@@ -195,7 +197,7 @@ def _gradients(model: WorldModel, clip: Clip) -> None:
     assert not lost, f"no gradient reaches {len(lost)} parameters, the first is {lost[0]}"
 
 
-def _overfits(model: WorldModel, clip: Clip, steps: int) -> None:
+def check_overfits(model: Learner, clip: Clip, steps: int) -> None:
     """On one clip the loss falls by a fifth of its size at least; families differ too much to ask for more."""
     model.train()
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)

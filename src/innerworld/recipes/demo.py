@@ -1,0 +1,86 @@
+"""The demo, start to end, and what the command line offers for a single model: evaluate it, watch it plan."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from innerworld.config import dotted
+from innerworld.data.shard import write_atomic
+from innerworld.errors import UserError
+from innerworld.recipes.pages import page
+from innerworld.recipes.stages import Outcome, educate, examine, gather, lesson, load_learner, write_results
+from innerworld.recipes.two_rooms import Control, Run
+from innerworld.report import write
+
+LEAD = (
+    "A machine watched a small world, learnt to foresee it, and then reached goals in it by imagining what its actions "
+    "would bring. Two schools of world models stand side by side, taught from the same clips."
+)
+
+
+def demo(run: Run, folder: Path, quiet: bool = False, command: str = "innerworld demo") -> dict[str, Any]:
+    """Collect, teach, judge, show: `results.json` and `report.html` in `folder`. Returns the numbers and the report's path.
+
+    Called again for the same folder and run, it goes on where it was interrupted. Raises `UserError`, among others when
+    the folder holds another run.
+    """
+    _claim(run, folder)
+    store = gather(run, folder, quiet)
+    taught = educate(run, folder, quiet, command)
+    lessons = {name: lesson(run, name, folder) for name in run.schools}
+    learners = {name: (model, lessons[name]) for name, model in taught.items()}
+    outcome = examine(learners, store, run.control, run.seed, quiet)
+    folders = {name: folder / name for name in run.schools}
+    made = page(f"innerworld: {run.env}", LEAD, command, outcome, lessons, folders, store, run.control, run.seed)
+    return _finish(outcome, run.model_dump(mode="json"), made, folder)
+
+
+def evaluate_run(
+    folder: Path, data: Path | None, control: Control, seed: int, quiet: bool = False, command: str = ""
+) -> dict[str, Any]:
+    """Judge one taught model and let it reach goals where its world has any; report and numbers go into its folder."""
+    model, taught, store = load_learner(folder, data)
+    outcome = examine({taught.family: (model, taught)}, store, control, seed, quiet)
+    lead = f"One model, {taught.family}, judged on {len(store):,} episodes of {store.meta.about.env or 'a log'}."
+    made = page(
+        f"innerworld: {folder.name}",
+        lead,
+        command,
+        outcome,
+        {taught.family: taught},
+        {taught.family: folder},
+        store,
+        control,
+        seed,
+    )
+    return _finish(
+        outcome, {"folder": str(folder), "control": control.model_dump(mode="json"), "seed": seed}, made, folder
+    )
+
+
+def _finish(outcome: Outcome, run: dict[str, Any], made: Any, folder: Path) -> dict[str, Any]:
+    write_results(outcome, run, folder / "results.json")
+    report = write(made, folder / "report.html")
+    return {"report": str(report), "results": outcome.results(), "untried": outcome.untried}
+
+
+def _claim(run: Run, folder: Path) -> None:
+    """Note what run this folder is of; refuse one that holds another."""
+    path = folder / "demo.json"
+    if path.exists():
+        before = Run.model_validate_json(path.read_text(encoding="utf-8"))
+        old, new = before.model_dump(mode="json"), run.model_dump(mode="json")
+        for key in (*dotted(run), "schools"):
+            if _at(old, key) != _at(new, key):
+                raise UserError(f"{folder} was begun with another {key}: give the same settings, or another --out")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, [json.dumps(run.model_dump(mode="json"), indent=2).encode()])
+
+
+def _at(values: dict[str, Any], key: str) -> Any:
+    for part in key.split("."):
+        values = values[part]
+    return values

@@ -1,0 +1,128 @@
+"""The import arrows of docs/architecture.md: who may know whom. A room that is not in the table has no permission yet."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+SOURCE = Path(__file__).parents[1] / "src" / "innerworld"
+FILES = sorted(SOURCE.rglob("*.py"))
+
+GROUND = {"types", "config", "errors"}
+LAYERS = GROUND | {"nn", "losses"}
+MIND = LAYERS | {"world"}
+
+MAY_IMPORT = {
+    "errors": set(),
+    "config": {"errors"},
+    "types": {"errors"},
+    "nn": GROUND,
+    "losses": GROUND,
+    "world": LAYERS,
+    # One floor of rooms that do not see each other: models know no planner, environment or data; plan knows no model;
+    # data and envs know no model. An encoder is a part of a model; importers shrink pictures as environments do.
+    "perception": LAYERS,
+    "models": MIND | {"perception"},
+    "policy": MIND,
+    "plan": GROUND,
+    "envs": GROUND,
+    "data": GROUND | {"envs"},
+    # Training knows WorldModel and no family; a log and a report know nothing but what they are told.
+    "log": GROUND,
+    "report": GROUND,
+    "checkpoint": GROUND | {"world"},
+    "train": GROUND | {"world", "checkpoint", "log"},
+    "agent": MIND | {"plan", "policy"},
+    "evaluate": MIND | {"plan", "policy", "data", "envs", "agent"},
+    "testing": MIND | {"plan", "envs", "data"},
+}
+# A recipe puts everything together, the command line calls recipes, and the package lends its names (late, PEP 562).
+MAY_IMPORT["recipes"] = set(MAY_IMPORT) - {"testing"}
+MAY_IMPORT["cli"] = {*MAY_IMPORT, "recipes", "__init__"}
+MAY_IMPORT["__init__"] = MAY_IMPORT["cli"] | {"cli"}
+MAY_IMPORT["__main__"] = {"cli"}
+
+EXCEPTIONS = {
+    ("checkpoint.py", "models"): "a checkpoint names its family, which is looked up in the registry; only when loading",
+    ("testing/world_model.py", "checkpoint"): "the public check saves and loads the model that it is given",
+}
+LATE = {("checkpoint.py", "models")}  # allowed inside a function only, or importing would go round in a circle
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(SOURCE).as_posix())
+def test_imports_point_downwards(file: Path) -> None:
+    name = file.relative_to(SOURCE).as_posix()
+    wrong = [
+        f"{name}:{line} imports {room}"
+        for room, line, _ in _imports(file.read_text(encoding="utf-8"))
+        if room not in _allowed(name) and (name, room) not in EXCEPTIONS
+    ]
+    assert not wrong, f"{wrong}: {_room(name)} may import {sorted(_allowed(name))} (docs/architecture.md)"
+
+
+def test_exceptions_are_needed_and_late_where_they_must_be() -> None:
+    for name, room in EXCEPTIONS:
+        used = [late for found, _, late in _imports((SOURCE / name).read_text(encoding="utf-8")) if found == room]
+        assert used, f"{name} no longer imports {room}: take the exception out of the table"
+        assert all(used) or (name, room) not in LATE, f"{name} imports {room} at the top: do it where it is needed"
+
+
+def test_the_table_has_no_circle() -> None:
+    """Rooms can be put into one order, in which each imports only what comes before it."""
+    left = {room: set(allowed) for room, allowed in MAY_IMPORT.items() if room != "__init__"}
+    left["cli"].discard("__init__")  # for the version
+    while left:
+        free = [room for room, allowed in left.items() if not allowed & left.keys()]
+        assert free, f"a circle among {sorted(left)}"
+        for room in free:
+            del left[room]
+
+
+def test_a_violation_is_found() -> None:
+    source = "from innerworld import losses, plan\ndef f():\n    import innerworld.data.store\n"
+    found = [(room, line, late) for room, line, late in _imports(source) if room not in _allowed("models/mine.py")]
+    assert found == [("plan", 1, False), ("data", 3, True)]
+
+
+def _allowed(name: str) -> set[str]:
+    room = _room(name)
+    assert room in MAY_IMPORT, f"{room} is a new room: say in this file's table what it may import"
+    return MAY_IMPORT[room] | {room}
+
+
+def _room(name: str) -> str:
+    return name.split("/")[0].removesuffix(".py")
+
+
+def _imports(source: str) -> Iterator[tuple[str, int, bool]]:
+    """Each room of innerworld that is imported, the line, and whether that is inside a function."""
+    tree = ast.parse(source)
+    late = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        for module in _modules(node):
+            first, _, rest = module.partition(".")
+            if first == "innerworld":
+                yield rest.split(".")[0] or "__init__", node.lineno, id(node) in late  # type: ignore[attr-defined]
+
+
+def _modules(node: ast.AST) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        assert node.level == 0, "relative imports are not used here: write the whole name"
+        if node.module == "innerworld":
+            return [f"innerworld.{alias.name}" if _is_room(alias.name) else "innerworld" for alias in node.names]
+        return [node.module or ""]
+    return []
+
+
+def _is_room(name: str) -> bool:
+    return (SOURCE / name).is_dir() or (SOURCE / f"{name}.py").is_file()
