@@ -17,7 +17,7 @@ demo: .venv/demo-is-ready
 test: .venv/test-is-ready
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	.venv/bin/pyright
+	.venv/bin/python -m pyright --pythonpath .venv/bin/python
 	.venv/bin/codespell
 	OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2
 

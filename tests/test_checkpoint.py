@@ -372,7 +372,7 @@ def test_a_full_disk_leaves_the_old_and_no_rest(tmp_path: Path, monkeypatch: pyt
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(checkpoint, "_sync", full)
-    with pytest.raises(UserError, match=r"step 3 .* no space left on the disk. Earlier checkpoints are intact"):
+    with pytest.raises(UserError, match=r"step 3 .* no space left: make room. Earlier checkpoints are intact"):
         write(tmp_path, 3, keep=1)
     assert names(tmp_path) == ["step-00000001", "step-00000002"]
     assert checkpoint.load(tmp_path, MODELS).get_buffer("count") == 2

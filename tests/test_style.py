@@ -92,7 +92,13 @@ def test_every_fault_is_found() -> None:
 
 def test_the_tree_is_read() -> None:
     tree = "src/\n  a/            # one\n    b.py        # two\n  c.py          # three\nd.md            # four\n"
-    assert _tree(tree) == [("src", ""), ("src/a", "one"), ("src/a/b.py", "two"), ("src/c.py", "three"), ("d.md", "four")]
+    assert _tree(tree) == [
+        ("src", ""),
+        ("src/a", "one"),
+        ("src/a/b.py", "two"),
+        ("src/c.py", "three"),
+        ("d.md", "four"),
+    ]
 
 
 def _faults(source: str) -> list[str]:

@@ -283,7 +283,7 @@ def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(
 
     save_file = innerworld.checkpoint.save_file
     monkeypatch.setattr(innerworld.checkpoint, "save_file", full)
-    with pytest.raises(UserError, match=r"step 20 .* no space left on the disk"):
+    with pytest.raises(UserError, match=r"step 20 .* no space left: make room"):
         train(build(), Noise(), CONFIG, tmp_path)
     monkeypatch.undo()
     assert same(train(build(), Noise(), CONFIG), train(build(), Noise(), CONFIG, tmp_path, resume=True))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,8 @@ if TYPE_CHECKING:
     from innerworld.train import TrainConfig, train
     from innerworld.types import Clip, Obs, Spec, State
     from innerworld.world import Card, WorldModel
+
+    __version__: str
 
 __all__ = [
     "ENVS",
@@ -73,7 +74,7 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return _version()
+        return vars(import_module("innerworld.version"))["VERSION"]
     for home, names in _HOMES.items():
         if name in names:
             return vars(import_module(home))[name]
@@ -82,13 +83,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-def _version() -> str:
-    try:
-        return version("innerworld")
-    except PackageNotFoundError:
-        return "unknown"  # run from a source folder that is not installed
 
 
 class _Package(ModuleType):

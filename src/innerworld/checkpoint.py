@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import logging
@@ -20,7 +19,6 @@ import subprocess
 from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,8 +30,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from innerworld.config import Config, build, dotted
+from innerworld.disk import reason, sync
 from innerworld.errors import UserError, choose
 from innerworld.types import Spec
+from innerworld.version import VERSION
 from innerworld.world import WorldModel
 
 FORMAT = 1
@@ -96,7 +96,7 @@ def save(
         shutil.rmtree(tmp, ignore_errors=True)
         raise UserError(
             f"cannot save the checkpoint of step {step} in {home}: {_reason(error)}. "
-            "Earlier checkpoints are intact: make room, then continue with --resume"
+            "Earlier checkpoints are intact: continue with --resume"
         ) from None
     except BaseException:
         shutil.rmtree(tmp, ignore_errors=True)
@@ -122,7 +122,7 @@ def _write(folder: Path, model: WorldModel, optimiser: Optimizer | None, header:
 def _header(model: WorldModel, step: int, train: Config | None) -> Header:
     spec = model.spec
     return Header(
-        innerworld=_version(),
+        innerworld=VERSION,
         family=_family(type(model)),
         model=model.config.model_dump(mode="json"),
         spec=SpecHeader(obs=spec.obs, action=spec.action, discrete=spec.discrete),
@@ -186,32 +186,21 @@ def _write_tensors(path: Path, tensors: dict[str, Tensor], header: dict[str, str
     # A clone each: safetensors refuses views that share memory, and strides do not survive it.
     whole = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in tensors.items()}
     save_file(whole, path, header)
-    _sync(path)
+    sync(path)
 
 
 def _write_json(path: Path, value: Any) -> None:
     path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    _sync(path)
-
-
-def _sync(path: Path) -> None:
-    """Wait until the disk has it."""
-    if path.is_dir() and os.name == "nt":
-        return  # Windows cannot open a folder
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    sync(path)
 
 
 def _commit(tmp: Path, final: Path) -> None:
     """Give the finished folder its name: from here on it exists. A broken one of the same step makes way."""
-    _sync(tmp)
+    sync(tmp)
     if final.exists():
         _remove(final)
     os.rename(tmp, final)
-    _sync(final.parent)
+    sync(final.parent)
 
 
 def _prune(home: Path, step: int, keep: int) -> None:
@@ -238,10 +227,9 @@ def _sweep(home: Path) -> None:
 
 def _reason(error: Exception) -> str:
     """safetensors wraps the operating system's error into text of its own."""
-    text = str(error)
-    if "os error 28" in text or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)):
-        return "no space left on the disk"
-    return error.strerror or text if isinstance(error, OSError) else text
+    if "os error 28" in str(error):
+        return "no space left: make room"
+    return reason(error) if isinstance(error, OSError) else str(error)
 
 
 # ---------------------------------------------------------------------- reading
@@ -494,13 +482,6 @@ def _choose_family(name: str, models: Families | None) -> type[WorldModel]:
     from innerworld.models import MODELS  # late: the registry imports every family
 
     return choose("family", name, {**MODELS, **(models or {})})
-
-
-def _version() -> str:
-    try:
-        return metadata.version("innerworld")
-    except metadata.PackageNotFoundError:
-        return "unknown"  # run from a source folder that is not installed
 
 
 @cache

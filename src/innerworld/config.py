@@ -58,6 +58,14 @@ def dotted(config: Config, prefix: str = "") -> list[str]:
     return keys
 
 
+def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested plain values under their dotted keys."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
+
+
 def _value(text: str) -> Any:
     try:
         return json.loads(text)

@@ -10,7 +10,9 @@ T = TypeVar("T")
 
 
 class UserError(Exception):
-    """Something the user can mend. The command line prints the message alone and exits with 2."""
+    """Something the user can mend. The command line prints the message alone and exits with `code`."""
+
+    code = 2
 
 
 def nearest(name: str, known: list[str]) -> str:

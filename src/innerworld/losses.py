@@ -32,7 +32,7 @@ def directions(size: int, slices: int, like: Tensor | None = None, rng: Generato
 
 
 def std_hinge(z: Tensor, margin: float = 1.0, eps: float = 1e-4) -> Tensor:
-    """Mean shortfall of each dimension's spread below `margin`: `... b d` → scalar (VICReg, arXiv 2105.04906, eq. 1)."""
+    """How far each spread falls short of `margin`: `... b d` → scalar (VICReg, arXiv 2105.04906, eq. 1)."""
     return F.relu(margin - (z.var(dim=-2) + eps).sqrt()).mean()
 
 

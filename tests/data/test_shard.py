@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from innerworld.data.shard import map_columns, read_columns, write_atomic, write_shard
+from innerworld.data.shard import map_columns, read_columns, write_shard
+from innerworld.disk import write_atomic
 from innerworld.errors import UserError
 
 COLUMNS = {

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-import innerworld.data.shard
+import innerworld.disk
 from innerworld.data import About, Store, Writer
 from innerworld.errors import UserError
 from innerworld.types import Clip, Spec
@@ -322,7 +322,7 @@ def test_a_full_disk_says_what_is_safe(tmp_path: Path, monkeypatch: pytest.Monke
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(innerworld.data.shard.os, "fsync", full)
+        patch.setattr(innerworld.disk.os, "fsync", full)
         with pytest.raises(UserError, match=r"no space left .*the 6 episodes written before are safe in .*s$"):
             store.add(episode(3))
     assert len(list((tmp_path / "s" / "shards").iterdir())) == 3

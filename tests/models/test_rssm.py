@@ -4,6 +4,7 @@ from torch import Generator, nn
 
 from innerworld.errors import UserError
 from innerworld.models.rssm import RSSM
+from innerworld.nn.distributions import OneHot
 from innerworld.testing.world_model import check_world_model, random_clip
 from innerworld.types import Spec
 from innerworld.world import WorldModel, at
@@ -123,6 +124,19 @@ def test_a_seeded_prediction_is_a_draw():
     one, two = (model.predict(state, clip.action[:, 0], Generator().manual_seed(seed))["stoch"] for seed in (1, 2))
     assert not torch.equal(one, two)
     torch.testing.assert_close(one.sum(dim=-1), torch.ones(8, 8))
+
+
+def test_softened_latents_harden_step_by_step():
+    torch.manual_seed(0)
+    model = RSSM(TINY.model_copy(update={"soften": 4}), VECTOR)
+    latent = OneHot.mixed(torch.randn(5, 8, 4))
+    torch.testing.assert_close(model._draw(latent), latent.logits.exp())
+    model.after_step()
+    softness = []
+    for _ in range(4):
+        softness.append((model._draw(latent).max(dim=-1).values < 0.999).float().mean())
+        model.after_step()
+    assert softness[0] > 0.9 and softness[-1] == 0
 
 
 def test_large_actions_are_scaled_to_one():

@@ -37,3 +37,9 @@ def test_channel_norm_is_per_pixel():
     x = torch.randn(2, 6, 3, 3)
     y = ChannelNorm(6)(x)
     torch.testing.assert_close(y[0, :, 1, 2], x[0, :, 1, 2] / (x[0, :, 1, 2].square().mean() + 1e-4).sqrt())
+
+
+def test_a_linear_decoder_is_not_squashed():
+    torch.manual_seed(0)
+    decoder = ConvDecoder(1, 16, 4, output="linear")
+    assert decoder(torch.randn(2, *decoder.start)).min() < 0

@@ -17,8 +17,9 @@ from innerworld.world import WorldModel
 
 
 class AgentConfig(Config):
-    shape: Shape = Field(
-        default="ramp", description="which imagined steps count: last, mean, or ramp (rising from 0.1 to 1)"
+    shape: Shape = Field(default="mean", description="which imagined steps count: last, mean, or ramp (0.1 to 1)")
+    power: float = Field(
+        default=0.05, description="exponent of the energy in the cost: 1 as it is, near 0 least time", gt=0
     )
     execute: int = Field(default=1, description="steps of a plan that are executed before planning anew", ge=1)
 

@@ -98,6 +98,12 @@ def _help() -> None:
 # ---------------------------------------------------------------------- the verbs; each is loaded when it is called
 
 
+def _demo() -> Verb:
+    from innerworld.cli.run import DEMO
+
+    return DEMO
+
+
 def _collect() -> Verb:
     from innerworld.cli.data import COLLECT
 
@@ -114,6 +120,12 @@ def _train() -> Verb:
     from innerworld.cli.train import TRAIN
 
     return TRAIN
+
+
+def _evaluate() -> Verb:
+    from innerworld.cli.run import EVALUATE
+
+    return EVALUATE
 
 
 def _models() -> Verb:
@@ -141,9 +153,11 @@ def _doctor() -> Verb:
 
 
 VERBS: dict[str, tuple[str, Callable[[], Verb]]] = {
+    "demo": ("collect, teach, judge and show, start to end, in one command", _demo),
     "collect": ("let a policy explore a world and store what it sees", _collect),
     "import": ("make a store of experience from a log that others recorded", _import),
     "train": ("teach a family of world models from a store", _train),
+    "evaluate": ("judge a taught model: what it foresees, what it knows, where it gets", _evaluate),
     "models": ("the families of world models there are", _models),
     "envs": ("the worlds there are", _envs),
     "planners": ("the planners there are", _planners),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import signal
 import time
-from contextlib import closing
+import warnings
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -79,7 +82,9 @@ def _collect(flags: CollectFlags, call: Call) -> Answer:
     kind = choose("policy", flags.policy, POLICIES)
     if flags.episodes < 1 or flags.seed < 0:
         raise UserError("--episodes is at least 1 and --seed at least 0")
-    with closing(_worlds(flags)) as worlds:
+    with warnings.catch_warnings(), closing(_worlds(flags)) as worlds:
+        # Gymnasium's, after Ctrl-C with --parallel: nothing that the user could mend.
+        warnings.filterwarnings("ignore", ".*Calling `close` while waiting")
         spec = envs.spec_of(worlds.single_observation_space, worlds.single_action_space)
         store, seed = _store(flags, call, spec, worlds)
         had, began = store.transitions, time.perf_counter()
@@ -101,16 +106,31 @@ def _collect(flags: CollectFlags, call: Call) -> Answer:
 
 
 def _worlds(flags: CollectFlags) -> VectorEnv:
-    return envs.make(
-        flags.env,
-        min(flags.envs, flags.episodes),
-        flags.size,
-        max_steps=flags.max_steps,
-        sensors=flags.sensors,
-        action_low=_few(flags.action_low),
-        action_high=_few(flags.action_high),
-        parallel=flags.parallel,
-    )
+    with _unheard() if flags.parallel else nullcontext():
+        return envs.make(
+            flags.env,
+            min(flags.envs, flags.episodes),
+            flags.size,
+            max_steps=flags.max_steps,
+            sensors=flags.sensors,
+            action_low=_few(flags.action_low),
+            action_high=_few(flags.action_high),
+            parallel=flags.parallel,
+        )
+
+
+@contextmanager
+def _unheard() -> Iterator[None]:
+    """Ignore Ctrl-C, which processes that start meanwhile inherit for life.
+
+    A terminal sends it to all of them: they would die in the middle of a step, each with its traceback, while we want
+    to hear it ourselves, store what has ended and close them.
+    """
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _store(flags: CollectFlags, call: Call, spec: Spec, worlds: VectorEnv) -> tuple[Store, int]:

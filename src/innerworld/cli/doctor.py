@@ -9,6 +9,7 @@ import traceback
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -113,9 +114,13 @@ def _self_test() -> Finding:
     try:
         _plan(_learn())
     except Exception as error:  # whatever it is, it is what the user wants to know
-        at = traceback.extract_tb(error.__traceback__)[-1]
+        at = [frame for frame in traceback.extract_tb(error.__traceback__) if "innerworld" in frame.filename][-1]
         reason = " ".join(f"{type(error).__name__}: {error}".split())
-        return Finding("self-test", "problem", f"{reason} ({at.name}, line {at.lineno}): reinstall, else report this")
+        return Finding(
+            "self-test",
+            "problem",
+            f"{reason} (in {at.name}, {Path(at.filename).name} line {at.lineno}): reinstall, else report this",
+        )
     return Finding("self-test", "ok", f"a model took a step and planned, {time.perf_counter() - began:.1f} s")
 
 

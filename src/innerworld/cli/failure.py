@@ -32,6 +32,8 @@ def explain(error: BaseException) -> tuple[str, int]:
         return MEMORY, 2
     if isinstance(error, OSError) and error.filename is not None and error.errno in OF_THE_MACHINE:
         return f"cannot use {error.filename}: {error.strerror}", 2
+    if isinstance(error, ModuleNotFoundError) and not (error.name or "").startswith("innerworld"):
+        return f"the package {error.name!r} is not installed here: pip install --upgrade innerworld brings it", 2
     traceback.print_exception(error)
     return f"this is a bug ({type(error).__name__}): please report it with the lines above and your command", 1
 
@@ -40,7 +42,7 @@ def _code(error: UserError) -> int:
     """That of an interrupted training, which knows its signal; 130 for an error that Ctrl-C became; else 2."""
     if isinstance(error.__context__, KeyboardInterrupt):
         return INTERRUPTED
-    return vars(error).get("code", 2)  # not by type: importing the training would load torch
+    return error.code
 
 
 def _is_memory(error: BaseException) -> bool:

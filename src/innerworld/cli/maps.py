@@ -53,7 +53,7 @@ def _families(flags: FamilyFlags, call: Call) -> Answer:
         kind = choose("family", flags.name, MODELS)
         return _in_full(flags.name, kind, kind.Config(), dict(kind.presets), "model.")
     rows = [_family(name, kind) for name, kind in MODELS.items()]
-    headings = ("name", "in the literature", "acts", "predicts", "decodes", "through time", "paper", "presets", "file")
+    headings = ("name", "known as", "actions", "predicts", "decodes", "backbone", "paper", "presets", "file")
 
     def show(console: Console) -> None:
         show_table(console, headings, [[_said(value) for value in row.values()] for row in rows])
@@ -91,7 +91,7 @@ def _worlds(flags: WorldFlags, call: Call) -> Answer:
 def _world(name: str) -> Answer:
     with closing(envs.make_one(name)) as world:
         spec = envs.spec_of(world.observation_space, world.action_space)
-    action = f"one of {spec.action} choices" if spec.discrete else f"{spec.action} numbers in [-1, 1]"
+    action = f"one of {spec.action} choices" if spec.discrete else f"a vector of {spec.action} in [-1, 1]"
     sensors = {sensor: list(shape) for sensor, shape in spec.obs.items()}
 
     def show(console: Console) -> None:

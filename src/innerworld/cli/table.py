@@ -11,7 +11,7 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic.fields import FieldInfo
 from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from innerworld.config import Config
@@ -22,7 +22,8 @@ FIELD = ("key", "type", "default", "description")
 def show_table(console: Console, headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows under headings."""
     if console.is_terminal:
-        drawn = Table(*headings, box=box.SIMPLE, header_style="bold")
+        columns = [Column(heading, overflow="fold") for heading in headings]  # narrow is better than cut off
+        drawn = Table(*columns, box=box.SIMPLE, header_style="bold")
         for row in rows:
             drawn.add_row(*map(Text, row))  # Text: [brackets] are no markup here
         console.print(drawn)
@@ -45,6 +46,9 @@ def field_rows(config: Config, prefix: str = "") -> list[tuple[str, str, str, st
     for (name, value), field in zip(config, type(config).model_fields.values(), strict=True):
         if isinstance(value, Config):
             rows += field_rows(value, f"{prefix}{name}.")
+        elif isinstance(value, dict) and value and all(isinstance(each, Config) for each in value.values()):
+            for key, each in value.items():
+                rows += field_rows(each, f"{prefix}{name}.{key}.")
         else:
             rows.append((prefix + name, _kind(field), typed(values[name]), field.description or ""))
     return rows

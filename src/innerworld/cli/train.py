@@ -71,7 +71,7 @@ def _train(flags: TrainFlags, call: Call) -> Answer:
 def _lesson(flags: TrainFlags, call: Call) -> Lesson:
     if flags.data is None:
         raise UserError("missing --data: the folder of a store, as `innerworld collect` makes it")
-    if checkpoint.exists(flags.out) or (flags.out / "run.json").exists():
+    if checkpoint.exists(flags.out):  # a run.json alone is a run that failed before it began
         raise UserError(f"{flags.out} already holds a run: continue it with --resume, or give another folder")
     model, train = _changed(_begin(flags.family, flags.preset), TrainConfig(), call.overrides)
     chosen = {name: value for name, value in vars(flags).items() if name in OF_LESSON}

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from innerworld.disk import write_atomic
 from innerworld.errors import UserError
 
 DTYPES: dict[str, type[np.generic]] = {"U8": np.uint8, "F32": np.float32, "I64": np.int64, "BOOL": np.bool_}
@@ -41,26 +40,6 @@ def write_shard(path: Path, columns: Mapping[str, Sequence[np.ndarray]]) -> None
     names = sorted(columns, key=lambda name: -columns[name][0].dtype.itemsize)
     pieces = (np.ascontiguousarray(piece).data for name in names for piece in columns[name])
     write_atomic(path, [_header({name: columns[name] for name in names}), *pieces])
-
-
-def write_atomic(path: Path, parts: Iterable[bytes | memoryview]) -> None:
-    """Write the whole file or none of it: temporary file, fsync, rename, fsync of the folder."""
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        with temporary.open("wb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-        raise UserError(f"{'no space left' if full else f'{error.strerror}'} while writing {path}") from error
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
 
 
 def read_columns(path: Path) -> dict[str, Column]:
@@ -121,13 +100,3 @@ def _column(entry: Mapping[str, Any], start: int) -> Column:
     if first < 0 or min(shape, default=0) < 0 or last - first != column.bytes:
         raise ValueError("the offsets do not fit the shape")
     return column
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name != "posix":  # elsewhere a folder cannot be opened, and a rename is already durable
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

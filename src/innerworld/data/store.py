@@ -8,7 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,11 @@ import torch
 from pydantic import Field
 
 from innerworld.config import Config, build
-from innerworld.data.shard import Column, map_columns, read_columns, write_atomic, write_shard
+from innerworld.data.shard import Column, map_columns, read_columns, write_shard
+from innerworld.disk import write_atomic
 from innerworld.errors import UserError
 from innerworld.types import Clip, Spec
+from innerworld.version import VERSION
 
 FORMAT = 1
 OPEN_SHARDS = 128
@@ -87,7 +88,7 @@ class Store:
         path = Path(path)
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise UserError(f"{path} exists already: choose another folder, or open it to add to it")
-        meta = Meta(innerworld=_version(), created=datetime.now(UTC).isoformat("T", "seconds"), spec=spec, about=about)
+        meta = Meta(innerworld=VERSION, created=datetime.now(UTC).isoformat("T", "seconds"), spec=spec, about=about)
         try:
             (path / "shards").mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -313,10 +314,3 @@ def _shard_path(path: Path, number: int) -> Path:
 
 def _joined(arrays: list[np.ndarray]) -> np.ndarray:
     return np.concatenate([np.zeros(0, np.int64), *arrays])
-
-
-def _version() -> str:
-    try:
-        return version("innerworld")
-    except PackageNotFoundError:  # run from a source tree that was never installed
-        return "unknown"

@@ -54,7 +54,7 @@ class TwoRoomsConfig(Config):
         default=(), description=f"factors drawn anew at each reset: {', '.join(VARIATIONS)}"
     )
     steps: int = Field(default=50, description="length of an episode, steps", ge=1)
-    tolerance: float = Field(default=3.0, description="a goal counts as reached within this distance, pixels", gt=0)
+    tolerance: float = Field(default=2.0, description="a goal counts as reached within this distance, pixels", gt=0)
 
 
 @dataclass
@@ -266,6 +266,12 @@ def _check(config: TwoRoomsConfig) -> None:
         if factor not in VARIATIONS:
             known = list(VARIATIONS)
             raise UserError(f"two_rooms: unknown variation {factor!r}.{nearest(factor, known)} Known: {known}")
+    low, high = BORDER + 2 * config.radius + WALL_THICKNESS, config.size - BORDER - 2 * config.radius - WALL_THICKNESS
+    if not (low < config.wall < high and BORDER < config.door < config.size - BORDER):
+        raise UserError(
+            f"two_rooms: wall {config.wall} and door {config.door} do not fit a world of size {config.size}: "
+            "both rooms must hold the agent (size 64 is what the defaults are made for)"
+        )
     if config.door_width <= 2 * config.radius:
         raise UserError(f"two_rooms: the agent (radius {config.radius}) does not fit the door ({config.door_width})")
     if config.speed >= WALL_THICKNESS + 2 * config.radius:

@@ -11,7 +11,6 @@ import math
 from typing import ClassVar, Literal, cast
 
 import torch
-from einops import rearrange
 from pydantic import Field
 from torch import Generator, Tensor, nn
 from torch.nn import functional as F
@@ -19,7 +18,7 @@ from torch.nn import functional as F
 from innerworld.config import Config
 from innerworld.errors import UserError
 from innerworld.nn.block_gru import BlockGRU, BlockLinear
-from innerworld.nn.conv import ChannelNorm, ConvDecoder, ConvEncoder, Resize
+from innerworld.nn.conv import ChannelNorm, ConvDecoder, ConvEncoder, Output, Resize
 from innerworld.nn.distributions import (
     Gaussian,
     Latent,
@@ -32,7 +31,9 @@ from innerworld.nn.distributions import (
 from innerworld.nn.mlp import EPS, MLP, linear
 from innerworld.nn.sensors import image_in, image_out, symexp, symlog
 from innerworld.types import Clip, Obs, Spec, State
-from innerworld.world import Card, WorldModel, candidates
+from innerworld.world import Card, WorldModel
+
+GRID = 16  # side of the pictures by which states are compared, pixels
 
 
 class RSSMConfig(Config):
@@ -47,6 +48,7 @@ class RSSMConfig(Config):
     latent: Literal["categorical", "gaussian"] = Field(default="categorical", description="kind of latent")
     unimix: float = Field(default=0.01, description="categorical: share of the uniform mixed in", ge=0, lt=1)
     free_nats: float = Field(default=1.0, description="KL below this costs nothing, nats", ge=0)
+    soften: int = Field(default=0, description="steps in which latents go from their mean to draws", ge=0)
     dyn: float = Field(default=1.0, description="weight of the KL that teaches the prior", ge=0)
     rep: float = Field(default=0.1, description="weight of the KL that teaches the posterior", ge=0)
     reward: float = Field(default=1.0, description="weight of the reward's loss; 0 leaves its head out", ge=0)
@@ -54,6 +56,7 @@ class RSSMConfig(Config):
     bins: int = Field(default=255, description="two-hot bins of the reward, odd", ge=3)
     horizon: float = Field(default=333.0, description="discount as steps: going on has the target 1 - 1/horizon", gt=1)
     image: Resize = Field(default="maxpool", description="how images shrink: maxpool (paper) or strided (fast)")
+    output: Output = Field(default="sigmoid", description="decoded pixels: sigmoid (V3) or linear (v1, v2)")
     mults: tuple[int, ...] = Field(default=(2, 3, 4, 4), description="channels per stage, times `depth`", min_length=1)
     kernel: int = Field(default=5, description="side of the image kernels, pixels; odd for maxpool", ge=2)
     image_size: int | None = Field(default=None, description="side at which images are seen, pixels (none: own)", ge=8)
@@ -90,6 +93,7 @@ class RSSM(WorldModel):
             depth=8,
             units=128,
             image="strided",
+            output="linear",
             mults=(1, 2, 4),
             kernel=4,
             image_size=32,
@@ -109,7 +113,9 @@ class RSSM(WorldModel):
         self.decoder = _Decoder(config, spec, flat)
         self.reward = MLP(feat, config.units, 1, out_dim=config.bins, outscale=0.0) if config.reward else None
         self.continues = MLP(feat, config.units, 1, out_dim=1) if config.continues else None
-        self.sight = MLP(feat, config.units, 2, out_dim=self.encoder.width)
+        self.sight = _Sight(config, spec, feat)
+        self.age: Tensor  # optimiser steps so far, as long as they matter
+        self.register_buffer("age", torch.zeros((), dtype=torch.long))
         self.bins: Tensor
         self.register_buffer("bins", symexp_bins(config.bins), persistent=False)
 
@@ -135,8 +141,11 @@ class RSSM(WorldModel):
         return seen
 
     def energy(self, state: State, goal: State) -> Tensor:
-        """Mean squared difference of what either state says the encoder would see."""
-        return (self.sight(self.features(state)) - self.sight(self.features(goal))).square().mean(dim=-1)
+        """How far what is seen would have to be moved: the squared distance of what the two states see (`_Sight`).
+
+        A goal is believed from a blank past, so memories cannot be compared, only what they say about the world.
+        """
+        return (self.sight(self.features(state)) - self.sight(self.features(goal))).square().sum(dim=-1)
 
     def features(self, state: State) -> Tensor:
         """Memory and latent: `b d`."""
@@ -163,27 +172,14 @@ class RSSM(WorldModel):
             logit = self.continues(feat[:, 1:]).squeeze(-1)
             parts["continue"] = F.binary_cross_entropy_with_logits(logit, target)
             total = total + config.continues * parts["continue"]
-        # A probe on the side: neither the belief nor the encoder feels it.
-        parts["sight"] = (self.sight(feat.detach()) - tokens.detach()).square().mean()
+        # A probe on the side: the belief does not feel it.
+        parts["sight"] = (self.sight(feat.detach()) - self.sight.target(obs)).square().sum(dim=-1).mean()
         return total + parts["sight"], {name: value.detach() for name, value in parts.items()}
 
-    # ------------------------------------------------------------------ the same, faster
+    def after_step(self) -> None:
+        self.age.add_(1)
 
-    def imagine(self, state: State, actions: Tensor) -> State:
-        """All actions are embedded at once, the latents' distributions put together at the end."""
-        b, n, h, _ = actions.shape
-        push = rearrange(self.cell.push(actions), "b n h d -> h (b n) d")
-        at = candidates({"deter": state["deter"], "stoch": state["stoch"]}, n)
-        deter, stoch = at["deter"], at["stoch"]
-        deters, raws = [], []
-        for t in range(h):
-            deter = self.cell(deter, stoch.flatten(1), push[t])
-            raw = self.prior(deter)
-            stoch = self._latent(raw).mode()
-            deters.append(deter)
-            raws.append(raw)
-        states = _state(torch.stack(deters, dim=1), self._latent(torch.stack(raws, dim=1)))
-        return {name: value.unflatten(0, (b, n)) for name, value in states.items()}
+    # ------------------------------------------------------------------ faster
 
     def watch(self, clip: Clip) -> State:
         tokens = self.encoder(self.encoder.ready(clip.obs))
@@ -202,7 +198,7 @@ class RSSM(WorldModel):
             deter = self.cell(deter, stoch, push[:, t])
             raw = self.posterior(deter, look[:, t])
             latent = self._latent(raw)
-            groups = latent.sample() if sample else latent.mode()  # b g k
+            groups = self._draw(latent) if sample else latent.mode()  # b g k
             stoch = groups.flatten(1)
             steps.append((deter, groups, raw))
         deters, stochs, raws = (torch.stack(each, dim=1) for each in zip(*steps, strict=True))
@@ -216,6 +212,17 @@ class RSSM(WorldModel):
             return state["deter"], state["stoch"].flatten(1), action
         zeros = lambda width: like.new_zeros(like.shape[0], width)
         return zeros(self.cell.deter), zeros(self.cell.stoch), zeros(self.spec.action)
+
+    def _draw(self, latent: Latent) -> Tensor:
+        """A draw; in the first `soften` steps between the mean and a draw.
+
+        A small thing in a large picture is worth little and moves a fresh latent little, so that a draw hides it: the
+        decoder learns to ignore the latent before the encoder has learnt to speak. Not in the papers, which have time.
+        """
+        config = cast(RSSMConfig, self.config)
+        if not config.soften or not self.training or self.age >= config.soften:
+            return latent.sample()
+        return torch.lerp(latent.expected(), latent.sample(), self.age / config.soften)
 
     def _latent(self, raw: Tensor) -> Latent:
         """Network outputs `... (g k)` → their distribution."""
@@ -299,14 +306,14 @@ class _Decoder(nn.Module):
         if self.images:
             channels = sum(spec.obs[name][2] for name in self.images)
             self.conv = ConvDecoder(
-                channels, _sides(config, spec), config.depth, config.mults, config.kernel, config.image
+                channels, _sides(config, spec), config.depth, config.mults, config.kernel, config.image, config.output
             )
             self.map = _StartMap(config, flat, self.conv.start)
 
     def sensors(self, deter: Tensor, feat: Tensor) -> Obs:
         """As `obs` has them: pictures `b y x c` in [0, 1], vectors `b n`."""
         pictures, vectors = self._pictures(deter, feat), self._vectors(feat)
-        seen = {name: image_out(picture, self.spec.obs[name]) for name, picture in pictures.items()}
+        seen = {name: image_out(picture.clamp(0, 1), self.spec.obs[name]) for name, picture in pictures.items()}
         return seen | {name: symexp(vector) for name, vector in vectors.items()}
 
     def losses(self, deter: Tensor, feat: Tensor, ready: Obs) -> dict[str, Tensor]:
@@ -344,6 +351,57 @@ class _StartMap(nn.Module):
 
     def forward(self, deter: Tensor, stoch: Tensor) -> Tensor:
         return F.silu(self.norm((self.memory(deter) + self.latent(stoch)).unflatten(-1, self.shape)))
+
+
+class _Sight(nn.Module):
+    """Features → what is where, as a vector `... e` whose squared distance grows with the way that things have moved.
+
+    Pictures are compared by the energy distance (Székely): Δᵀ K Δ for the difference Δ of two coarse pictures, with
+    K falling linearly with the distance of two pixels. A dot moved by r is then r away, however far; by the pixels, by
+    the latent's probabilities or by the encoder's tokens, every dot beyond its own width is equally far, which gives a
+    planner nothing to climb. The vector is K^½ times the picture; vectors count as they are, in symlog.
+    """
+
+    def __init__(self, config: RSSMConfig, spec: Spec, feat: int) -> None:
+        super().__init__()
+        self.images, self.vectors = spec.images(), spec.vectors()
+        self.numbers = sum(spec.obs[name][0] for name in self.vectors)
+        width = self.numbers
+        if self.images:
+            y, x = _sides(config, spec)
+            self.grid = min(y, GRID), min(x, GRID)
+            self.root: Tensor
+            self.register_buffer("root", _energy_root(*self.grid), persistent=False)
+            width += len(self.root) * sum(spec.obs[name][2] for name in self.images)
+        self.head = MLP(feat, config.units, 2, out_dim=width)
+
+    def forward(self, feat: Tensor) -> Tensor:
+        return self._measure(self.head(feat))
+
+    def target(self, ready: Obs) -> Tensor:
+        """The vector of observations `b t ...`: `b t e`."""
+        seen = [ready[name] for name in self.vectors]
+        for name in self.images:
+            coarse = F.adaptive_avg_pool2d(ready[name].flatten(0, 1), self.grid)
+            seen.append(coarse.flatten(1).unflatten(0, ready[name].shape[:2]))
+        return self._measure(torch.cat(seen, dim=-1))
+
+    def _measure(self, seen: Tensor) -> Tensor:
+        """Numbers and coarse pictures `... (n + c y x)`, the pictures multiplied by K^½."""
+        if not self.images:
+            return seen
+        pictures = seen[..., self.numbers :].unflatten(-1, (-1, len(self.root))) @ self.root
+        return torch.cat([seen[..., : self.numbers], pictures.flatten(-2)], dim=-1)
+
+
+def _energy_root(y: int, x: int) -> Tensor:
+    """K^½, `(y x) (y x)`: K = -distance on the unit square, centred to be positive, plus the mean."""
+    rows, columns = (torch.arange(side, dtype=torch.float64) / max(y, x) for side in (y, x))
+    points = torch.cartesian_prod(rows, columns)
+    mean = torch.full((y * x, y * x), 1 / (y * x), dtype=torch.float64)
+    centre = torch.eye(y * x, dtype=torch.float64) - mean
+    values, vectors = torch.linalg.eigh(mean - centre @ torch.cdist(points, points) @ centre)
+    return (vectors * values.clamp(min=0).sqrt() @ vectors.T).float()
 
 
 def _sides(config: RSSMConfig, spec: Spec) -> tuple[int, int]:

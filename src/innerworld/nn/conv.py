@@ -13,6 +13,7 @@ from innerworld.errors import UserError
 from innerworld.nn.mlp import EPS, init_
 
 Resize = Literal["strided", "maxpool"]
+Output = Literal["sigmoid", "linear"]
 
 
 class ConvEncoder(nn.Module):
@@ -45,7 +46,11 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """A start map `b c y x` of shape `start` → pictures in [0, 1] `b c y x`: the encoder's mirror image."""
+    """A start map `b c y x` of shape `start` → pictures `b c y x`: the encoder's mirror image.
+
+    "sigmoid" keeps them in [0, 1] (DreamerV3) but learns slowly where pictures are black or white; "linear" does not
+    (PlaNet, Dreamer v1 and v2), so clip what is shown.
+    """
 
     def __init__(
         self,
@@ -55,6 +60,7 @@ class ConvDecoder(nn.Module):
         mults: Sequence[int] = (1, 2, 4),
         kernel: int = 4,
         resize: Resize = "strided",
+        output: Output = "sigmoid",
     ) -> None:
         super().__init__()
         self.start = start_shape(size, depth, mults)
@@ -62,7 +68,8 @@ class ConvDecoder(nn.Module):
         stages: list[nn.Module] = []
         for before, after in pairwise(depths):
             stages += [*_double(before, after, kernel, resize), ChannelNorm(after), nn.SiLU()]
-        self.stages = nn.Sequential(*stages, *_double(depths[-1], channels, kernel, resize), nn.Sigmoid())
+        stages += _double(depths[-1], channels, kernel, resize)
+        self.stages = nn.Sequential(*stages, nn.Sigmoid()) if output == "sigmoid" else nn.Sequential(*stages)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.stages(x)

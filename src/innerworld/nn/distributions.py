@@ -22,6 +22,10 @@ class Latent(ABC):
         """The most likely latents `... g k`."""
 
     @abstractmethod
+    def expected(self) -> Tensor:
+        """The mean of all draws `... g k`."""
+
+    @abstractmethod
     def sample(self, rng: Generator | None = None) -> Tensor:
         """A draw `... g k` that lets gradients pass."""
 
@@ -57,6 +61,9 @@ class OneHot(Latent):
     def mode(self) -> Tensor:
         return _one_hot(self.logits)
 
+    def expected(self) -> Tensor:
+        return self.logits.exp()
+
     def sample(self, rng: Generator | None = None) -> Tensor:
         # Straight-through: the value is one-hot, the gradient that of the probabilities.
         probs = self.logits.exp()
@@ -90,6 +97,9 @@ class Gaussian(Latent):
         return cls(mean.unsqueeze(-1), F.softplus(std).unsqueeze(-1) + least)
 
     def mode(self) -> Tensor:
+        return self.mean
+
+    def expected(self) -> Tensor:
         return self.mean
 
     def sample(self, rng: Generator | None = None) -> Tensor:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 
 def image_in(frames: Tensor, size: int | None = None) -> Tensor:
-    """Frames `... y x c` (uint8, or float in [0, 1]) → float `(...) c size size` in [0, 1], shrunk by area averaging."""
+    """Frames `... y x c` (uint8, or float in [0, 1]) → float `(...) c size size` in [0, 1], shrunk by area means."""
     x = frames.reshape(-1, *frames.shape[-3:])
     x = rearrange(x, "b y x c -> b c y x")
     x = x.float() / 255 if x.dtype == torch.uint8 else x.float()

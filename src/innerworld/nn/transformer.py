@@ -29,7 +29,7 @@ class SteeredTransformer(nn.Module):
         position = torch.arange(t, device=x.device)
         distance = position[:, None] - position[None, :]
         seen = (distance >= 0) & (distance < self.window)  # t t
-        turn = rotation(position, self.head_dim, x.dtype)
+        turn = rotation(position, self.head_dim)
         for block in self.blocks:
             x = block(x, action, turn, seen)
         return self.norm(x)
@@ -66,7 +66,7 @@ class SteeredTransformer(nn.Module):
         `own` holds, for each layer, the keys and values `b n head d` of the candidates' own steps so far, and grows by
         this one; `past` is shared and never repeated; `time` `b` is the index of the first own token.
         """
-        turn = rotation(time[:, None] + h, self.head_dim, x.dtype)  # b 1 d/2
+        turn = rotation(time[:, None] + h, self.head_dim)  # b 1 d/2
         shared = max(self.window - 1 - h, 0)  # how many tokens of the shared past are still in the window
         first = max(h + 1 - self.window, 0)
         slots = torch.arange(self.window - 1, device=x.device) >= self.window - 1 - time[:, None]  # b s: seen already
@@ -131,24 +131,30 @@ class _Block(nn.Module):
 
 def _attend(q: Tensor, past: tuple[Tensor, Tensor], seen: Tensor, own: list[tuple[Tensor, Tensor]]) -> Tensor:
     """Queries `b n head d` over a shared past (`b s head d`, `seen` `b s`) and each candidate's own steps."""
-    scale = q.shape[-1] ** -0.5
-    shared = torch.einsum("bnhd,bshd->bnhs", q, past[0]).masked_fill(~seen[:, None, None], float("-inf"))
-    mine = torch.stack([(q * k).sum(-1) for k, _ in own], dim=-1)  # b n head s
-    weight = (torch.cat([shared, mine], dim=-1) * scale).softmax(dim=-1)
-    mixed = torch.einsum("bnhs,bshd->bnhd", weight[..., : seen.shape[1]], past[1])
+    q = q * q.shape[-1] ** -0.5
+    score = torch.cat(
+        [
+            torch.einsum("bnhd,bshd->bnhs", q, past[0]).masked_fill(~seen[:, None, None], float("-inf")),
+            *((q * k).sum(-1, keepdim=True) for k, _ in own),
+        ],
+        dim=-1,
+    )
+    weight = score.softmax(dim=-1)  # b n head s
+    s = seen.shape[1]
+    mixed = torch.einsum("bnhs,bshd->bnhd", weight[..., :s], past[1])
     for j, (_, v) in enumerate(own):
-        mixed = mixed + weight[..., seen.shape[1] + j, None] * v
+        mixed = torch.addcmul(mixed, weight[..., s + j, None], v)
     return mixed
 
 
-def rotation(position: Tensor, size: int, dtype: torch.dtype) -> Tensor:
-    """Angles of rotary positions (RoFormer, arXiv 2104.09864): positions `...` → `... size/2`."""
+def rotation(position: Tensor, size: int) -> Tensor:
+    """Rotary positions (RoFormer, arXiv 2104.09864) as unit complex numbers: positions `...` → `... size/2`."""
     frequency = 10000 ** (-torch.arange(0, size, 2, device=position.device, dtype=torch.float32) / size)
-    return (position[..., None].float() * frequency).to(dtype)
+    angle = position[..., None].float() * frequency
+    return torch.polar(torch.ones_like(angle), angle)
 
 
-def rotate(x: Tensor, angle: Tensor) -> Tensor:
-    """Turn each pair of channels: `... t head d` by `t d/2` (a batch axis may lead)."""
-    cos, sin = angle.cos().unsqueeze(-2), angle.sin().unsqueeze(-2)
-    even, odd = x[..., 0::2], x[..., 1::2]
-    return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
+def rotate(x: Tensor, turn: Tensor) -> Tensor:
+    """Turn each pair of neighbouring channels: `... t head d` by `t d/2` (a batch axis may lead)."""
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * turn.unsqueeze(-2)).flatten(-2).to(x.dtype)

@@ -12,7 +12,7 @@ from innerworld.types import Clip, Obs, Spec
 
 
 class Encoder(nn.Module, ABC):
-    """Eyes with a face like a world model's: `encode` what is seen, `loss` to learn from. One leaf class in one file."""
+    """Eyes with a face like a world model's: `encode` what is seen, `loss` to learn from. Subclass once."""
 
     Config: ClassVar[type[Config]]
     presets: ClassVar[dict[str, Config]] = {}

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from innerworld.config import dotted
-from innerworld.data.shard import write_atomic
+from innerworld.config import flat
+from innerworld.disk import write_atomic
 from innerworld.errors import UserError
 from innerworld.recipes.pages import page
 from innerworld.recipes.stages import Outcome, educate, examine, gather, lesson, load_learner, write_results
@@ -21,7 +21,7 @@ LEAD = (
 
 
 def demo(run: Run, folder: Path, quiet: bool = False, command: str = "innerworld demo") -> dict[str, Any]:
-    """Collect, teach, judge, show: `results.json` and `report.html` in `folder`. Returns the numbers and the report's path.
+    """Collect, teach, judge, show: writes `results.json` and `report.html` into `folder`, returns the numbers.
 
     Called again for the same folder and run, it goes on where it was interrupted. Raises `UserError`, among others when
     the folder holds another run.
@@ -69,18 +69,23 @@ def _finish(outcome: Outcome, run: dict[str, Any], made: Any, folder: Path) -> d
 def _claim(run: Run, folder: Path) -> None:
     """Note what run this folder is of; refuse one that holds another."""
     path = folder / "demo.json"
+    now = run.model_dump(mode="json")
     if path.exists():
-        before = Run.model_validate_json(path.read_text(encoding="utf-8"))
-        old, new = before.model_dump(mode="json"), run.model_dump(mode="json")
-        for key in (*dotted(run), "schools"):
-            if _at(old, key) != _at(new, key):
-                raise UserError(f"{folder} was begun with another {key}: give the same settings, or another --out")
+        old, new = flat(_read(path)), flat(now)
+        for key in sorted(old.keys() | new.keys()):
+            if old.get(key) != new.get(key):
+                was, wanted = old.get(key), new.get(key)
+                raise UserError(f"{folder} was begun with {key}={was}, not {wanted}: give that, or another --out")
         return
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, [json.dumps(run.model_dump(mode="json"), indent=2).encode()])
+    write_atomic(path, [json.dumps(now, indent=2).encode()])
 
 
-def _at(values: dict[str, Any], key: str) -> Any:
-    for part in key.split("."):
-        values = values[part]
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {path}: {error}. Delete its folder, or give another --out") from None
+    if not isinstance(values, dict):
+        raise UserError(f"cannot read {path}: it is not a JSON object")
     return values

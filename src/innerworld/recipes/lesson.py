@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
+import platform
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from pydantic import Field
 
-from innerworld import models
-from innerworld.config import Config, build, dotted
+from innerworld import checkpoint, models
+from innerworld.config import Config, build, flat
 from innerworld.data import Clips, Store, split
-from innerworld.data.shard import write_atomic
+from innerworld.disk import write_atomic
 from innerworld.errors import UserError
 from innerworld.evaluate.collapse import CollapseWatch
 from innerworld.log import Bar, JsonLines, tee
 from innerworld.train import FREE_ON_RESUME, TrainConfig, train
 from innerworld.types import Spec
+from innerworld.version import VERSION
 from innerworld.world import WorldModel
 
 WATCHED = 64  # held-out clips that the collapse watch looks at
@@ -48,6 +51,9 @@ def teach(lesson: Lesson, folder: Path, quiet: bool = False, resume: bool = Fals
     learn, judge = episodes(lesson, store)
     spec = seen(lesson, store)
     clips = Clips(store, learn, lesson.length, lesson.batch, lesson.train.seed, lesson.frame_skip, list(spec.obs))
+    if not resume and checkpoint.exists(folder):
+        raise UserError(f"{folder} already holds a run: continue it with --resume, or give another folder")
+    torch.manual_seed(lesson.train.seed)  # for the first weights; training seeds itself
     model = models.build(lesson.family, lesson.model, clips.spec)
     watch = _watch(model, lesson, store, judge)
     _note(lesson, folder, resume, command)
@@ -90,20 +96,15 @@ def _note(lesson: Lesson, folder: Path, resume: bool, command: str) -> None:
     if resume and (folder / "run.json").exists():
         _refuse_difference(read(folder), lesson, folder)
     folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({"command": command, "lesson": lesson.model_dump(mode="json")}, indent=2)
+    versions = {"innerworld": VERSION, "torch": torch.__version__, "python": platform.python_version()}
+    text = json.dumps({"command": command, "versions": versions, "lesson": lesson.model_dump(mode="json")}, indent=2)
     write_atomic(folder / "run.json", [text.encode()])
 
 
 def _refuse_difference(before: Lesson, now: Lesson, folder: Path) -> None:
-    old, new = before.model_dump(mode="json"), now.model_dump(mode="json")
-    for key in dotted(now):
-        name = key.removeprefix("train.")
-        was, wanted = (_at(values, key) for values in (old, new))
-        if was != wanted and not (key.startswith("train.") and name in FREE_ON_RESUME):
+    old, new = flat(before.model_dump(mode="json")), flat(now.model_dump(mode="json"))
+    free = {f"train.{name}" for name in FREE_ON_RESUME}
+    for key in sorted((old.keys() | new.keys()) - free):
+        if old.get(key) != new.get(key):
+            was, wanted = old.get(key), new.get(key)
             raise UserError(f"{folder} was begun with {key}={was}, not {wanted}: give that, or another folder")
-
-
-def _at(values: dict[str, Any], key: str) -> Any:
-    for part in key.split("."):
-        values = values[part]
-    return values

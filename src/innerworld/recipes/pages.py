@@ -7,7 +7,6 @@ import math
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from innerworld.recipes.stages import Outcome, agent
 from innerworld.recipes.two_rooms import Control
 from innerworld.report import Chart, Curve, Facts, Movie, Page, Picture, Section, Table
 from innerworld.types import each
+from innerworld.version import VERSION
 
 MOVIES = 3
 PLANS = 6
@@ -97,7 +97,7 @@ def _learning(folders: Mapping[str, Path]) -> Section:
             "step",
             "dimensions in use",
             [_curve(name, rows, "effective_rank") for name, rows in logs.items()],
-            note="Of the features on held-out clips. A rank near 1 would mean that everything looks the same to the model.",
+            note="Of the features on held-out clips. Near 1, everything would look the same to the model.",
         ),
         Chart(
             "Collapse watch: can the position be read off?",
@@ -237,7 +237,7 @@ def _footer(folders: Mapping[str, Path]) -> Facts:
     header = checkpoint.read_header(next(iter(folders.values())))
     return Facts(
         [
-            ("innerworld", metadata.version("innerworld")),
+            ("innerworld", VERSION),
             ("commit", header.commit or "-"),
             ("torch", torch.__version__),
             ("machine", f"{platform.machine()}, {platform.system()}, {torch.get_num_threads()} threads"),

@@ -12,7 +12,7 @@ import numpy as np
 from innerworld import checkpoint, models
 from innerworld.agent import Agent
 from innerworld.data import POLICIES, About, Store, collect
-from innerworld.data.shard import write_atomic
+from innerworld.disk import write_atomic
 from innerworld.envs import make, spec_of
 from innerworld.errors import UserError, choose
 from innerworld.evaluate.control import GoalWorlds, Played, Tasks, draw_tasks, play, play_policy, summary
@@ -120,7 +120,12 @@ def examine(
     if any(taught.frame_skip > 1 for _, taught in learners.values()):
         outcome.untried = "acting with frame_skip > 1 is not built yet"
         return outcome
-    outcome.tasks = tasks = draw_tasks(store, episodes(first, store)[1], control.episodes, worlds, seed, _far(worlds))
+    try:
+        tasks = draw_tasks(store, episodes(first, store)[1], control.episodes, worlds, seed, _far(worlds))
+    except UserError as error:
+        outcome.untried = str(error)
+        return outcome
+    outcome.tasks = tasks
     players = dict(outcome.models)
     if isinstance(worlds, Simulated):
         privileged = store.spec.only(*(name for name in store.spec.vectors()))

@@ -60,7 +60,17 @@ def two_rooms(seed: int = 0) -> Run:
         },
         control=Control(
             planner=ICEM(
-                horizon=25, samples=256, rounds=6, elites=24, init_std=1.0, min_std=0.1, noise_beta=2.0, momentum=0.0
+                horizon=32,
+                samples=256,
+                populations=8,
+                rounds=6,
+                elites=32,
+                init_std=1.0,
+                min_std=0.1,
+                noise_beta=2.0,
+                momentum=0.0,
             ),
+            rounds_again=4,
+            agent=AgentConfig(execute=2),
         ),
     )

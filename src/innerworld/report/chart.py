@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import escape
 
 from innerworld.report.content import Chart, Curve
-from innerworld.report.scale import Scale, bounds, number, tick_labels, ticks
+from innerworld.report.scale import TINY, Scale, bounds, number, tick_labels, ticks
 
 WIDTH, HEIGHT = 440.0, 280.0
 TOP, BOTTOM = 34.0, 46.0  # room for the name of y above, for ticks and the name of x below
@@ -75,9 +75,9 @@ def remarks(chart: Chart) -> list[str]:
     words = []
     for curve in chart.curves:
         missing = sum(not math.isfinite(value) for value in curve.y)
-        below = sum(math.isfinite(value) and value <= 0 for value in curve.y) if chart.log_y else 0
+        below = sum(math.isfinite(value) and value <= TINY for value in curve.y) if chart.log_y else 0
         if missing:
-            words.append(f"{curve.name}: {missing} of {len(curve.y)} values missing or not finite, hence a gap.")
+            words.append(f"{curve.name}: {missing} of {len(curve.y)} values missing or not finite, so not drawn.")
         if below:
             words.append(f"{curve.name}: {below} of {len(curve.y)} values are 0 or less: not on a log scale.")
     return words
@@ -145,7 +145,8 @@ def _frame(chart: Chart, names: list[str]) -> _Frame | None:
     places = [x for curve in chart.curves for x in curve.x if math.isfinite(x)]  # also those without a value
     x_low, x_high = min(places), max(places)
     if x_low == x_high:
-        x_low, x_high = x_low - 0.5, x_high + 0.5
+        margin = max(0.5, 0.01 * abs(x_low))
+        x_low, x_high = x_low - margin, x_high + margin
     y_ticks = ticks(y_low, y_high, chart.log_y)
     left = 12 + LETTER * max(len(text) for text in tick_labels(y_ticks))
     direct = len(names) <= COLOURS and max(len(name) for name in names) <= LONGEST_LABEL
@@ -161,7 +162,7 @@ def _seen(curve: Curve, log: bool) -> list[tuple[float, float]]:
 
 
 def _shows(value: float, log: bool) -> bool:
-    return math.isfinite(value) and (value > 0 or not log)
+    return math.isfinite(value) and (value > TINY or not log)
 
 
 def _ends(chart: Chart, classes: list[str]) -> list[_End]:

@@ -19,7 +19,7 @@ from innerworld.report.image import address, coloured, enlarge, png, webp
 FRAME_MS = 167  # six frames a second
 LAST_MS = 1500  # the end stays, so that one can compare it
 WIDEST = 600  # pixels that the panels may take together
-LARGEST = 6  # times enlarged
+LARGEST = 384  # pixels that the longer side of a panel may take
 GAP = 8  # pixels around the panels
 MOST_BYTES = 150_000  # of a lossless file; eight movies then fit into a page of 3 MB
 STILLS = 6  # at most
@@ -46,7 +46,7 @@ def compose(movie: Movie) -> list[Image]:
     """Each frame as it will be seen, `y x 3`: the panels enlarged side by side, the step and a bar of time below."""
     t, y, x = movie.panels[0][1].shape[:3]
     n = len(movie.panels)
-    factor = max(1, min(LARGEST, WIDEST // (n * x)))
+    factor = max(1, min(WIDEST // (n * x), LARGEST // max(y, x)))
     width = n * (factor * x + GAP) + GAP
     text = max(13, width // 26)
     height = factor * y + 2 * GAP + text + GAP
@@ -101,6 +101,8 @@ def _count(frame: Image, step: int, t: int, font: ImageFont.FreeTypeFont | Image
     pen.text((GAP, middle), f"step {step}", fill=INK, font=font, anchor="lm")
     left = GAP + pen.textlength(f"step {'0' * len(str(t - 1))}", font=font) + 2 * GAP
     right = width - GAP - 1
+    if right <= left:
+        return np.asarray(picture)  # no room for a bar beside the number
     pen.rectangle((left, middle - 2, right, middle + 1), fill=FAINT)
     if step:
         pen.rectangle((left, middle - 2, left + (right - left) * step / (t - 1), middle + 1), fill=INK)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import re
 from collections.abc import Sequence
 from html import escape
@@ -11,6 +9,7 @@ from importlib import resources
 from itertools import groupby
 from pathlib import Path
 
+from innerworld.disk import reason, write_atomic
 from innerworld.errors import UserError
 from innerworld.report import chart, movie, picture
 from innerworld.report.content import Block, Chart, Facts, Movie, Page, Picture, Section, Table
@@ -25,23 +24,11 @@ def write(page: Page, path: Path | str) -> Path:
     """Render the page into `path`, whole or not at all. Raises `UserError` when the disk is full or not writable."""
     path = Path(path)
     text = render(page)
-    tmp = path.with_name(f".tmp-{path.name}-{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tmp.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(tmp, path)
     except OSError as error:
-        _remove(tmp)
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        why = "no space left on the disk" if full else error.strerror or str(error)
-        cure = "Make room" if full else "Choose another place"
-        raise UserError(f"cannot write the report {path}: {why}. {cure}, then write it again") from None
-    except BaseException:
-        _remove(tmp)
-        raise
+        raise UserError(f"cannot make the folder of the report {path}: {reason(error)}") from None
+    write_atomic(path, [text.encode()])
     return path
 
 
@@ -60,13 +47,6 @@ def render(page: Page) -> str:
         + "".join(_section(section, f"s{i}", colours) for i, section in enumerate(page.sections, 1))
         + f"</main>\n{_footer(page)}</body>\n</html>\n"
     )
-
-
-def _remove(tmp: Path) -> None:
-    try:
-        tmp.unlink(missing_ok=True)
-    except OSError:
-        return  # the folder itself cannot be reached: the first error says so
 
 
 # ---------------------------------------------------------------------- parts of the page

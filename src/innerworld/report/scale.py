@@ -8,6 +8,7 @@ from itertools import pairwise
 
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 MINUS = "−"
+TINY = 1e-300  # what is smaller counts as 0: its powers of ten cannot be computed
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,14 @@ def bounds(low: float, high: float, log: bool) -> tuple[float, float]:
         low = 0.0
     if high <= 0 and high >= 0.5 * low:
         high = 0.0
-    if low == high:
-        margin = abs(low) / 2 or 1.0
+    if high - low <= max(1e-9 * max(abs(low), abs(high)), TINY):  # equal, as far as an axis can tell
+        margin = abs(low) / 2 if abs(low) > TINY else 1.0
         low, high = low - margin, high + margin
-    step = _step(low, high, 5)
-    return math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+    step = 0.0
+    while step < (wider := _step(low, high, 5)):  # a wider range may need a wider step
+        step = wider
+        low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+    return low, high
 
 
 def ticks(low: float, high: float, log: bool = False, count: int = 5) -> list[float]:
@@ -60,8 +64,9 @@ def tick_labels(values: list[float]) -> list[str]:
     """Each tick as text, all with the decimals that the finest of them needs."""
     largest = max((abs(value) for value in values), default=0)
     gap = min((b - a for a, b in pairwise(values)), default=largest)
-    if largest >= 1e6 or (largest > 0 and gap < 1e-4):
-        return [_scientific(value) for value in values]
+    if largest >= 1e6 or 0 < largest < 1e-3:
+        digits = math.ceil(math.log10(largest / gap) - 1e-9)
+        return [_scientific(value, max(2, digits)) for value in values]
     ratio = max(values) / min(values) if values and min(values) > 0 else 1
     if ratio > 20:  # decades: each needs its own decimals
         return [number(value) for value in values]
@@ -103,10 +108,10 @@ def _round_up(value: float) -> float:
     return power * min(m for m in (1, 2, 5, 10) if m * power >= value * (1 - 1e-9))
 
 
-def _scientific(value: float) -> str:
+def _scientific(value: float, digits: int = 2) -> str:
     if value == 0:
         return "0"
-    mantissa, exponent = f"{value:.2e}".split("e")
+    mantissa, exponent = f"{value:.{digits}e}".split("e")
     mantissa = mantissa.rstrip("0").rstrip(".").replace("-", MINUS)
     power = "10" + str(int(exponent)).translate(SUPERSCRIPTS)
     return power if mantissa == "1" else f"{mantissa}×{power}"

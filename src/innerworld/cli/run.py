@@ -1,0 +1,112 @@
+"""`innerworld demo` and `evaluate`: whole runs, and the judging of one model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+from innerworld.cli.table import FIELD, field_rows, say, show_table
+from innerworld.cli.verb import Answer, Call, Verb
+from innerworld.config import Config, override
+from innerworld.errors import UserError
+from innerworld.recipes.demo import demo, evaluate_run
+from innerworld.recipes.two_rooms import Control, two_rooms
+from innerworld.train import Interrupted
+
+
+@dataclass(frozen=True)
+class DemoFlags:
+    """Collect, teach two schools of world models, judge them, and show it all in a report. Called again, it goes on
+    where it was interrupted. key=value changes its settings, which are listed below."""
+
+    out: Path = Path("runs/demo")
+    """folder of the run and its report"""
+    seed: int = 0
+    """of the collection, the split, the training and the search"""
+
+
+@dataclass(frozen=True)
+class EvaluateFlags:
+    """Judge a taught model on held-out episodes, and let it reach goals where its world has any. key=value changes
+    the search, whose settings are listed below."""
+
+    run: tyro.conf.Positional[Path]
+    """folder of the run, as `innerworld train` makes it; the report goes there, too"""
+    data: Path | None = None
+    """folder of another store to judge it on; None: the one it was taught from"""
+    episodes: int = 100
+    """goals to be reached"""
+    seed: int = 0
+    """of the goals and the search"""
+
+
+def _demo(flags: DemoFlags, call: Call) -> Answer:
+    _check_seed(flags.seed)
+    run = override(two_rooms(flags.seed), call.overrides)
+    try:
+        return _answer(demo(run, flags.out, call.quiet, call.command))
+    except Interrupted as stop:
+        stop.args = (f"{str(stop).partition(':')[0]}: the same command goes on from there",)  # not with --resume
+        raise
+
+
+def _evaluate(flags: EvaluateFlags, call: Call) -> Answer:
+    _check_seed(flags.seed)
+    control = override(_control(), [f"episodes={flags.episodes}", *call.overrides])
+    return _answer(evaluate_run(flags.run, flags.data, control, flags.seed, call.quiet, call.command))
+
+
+def _control() -> Control:
+    return two_rooms().control
+
+
+def _check_seed(seed: int) -> None:
+    if seed < 0:
+        raise UserError("--seed is at least 0")
+
+
+def _answer(values: dict[str, Any]) -> Answer:
+    """One column for each that was judged, one row for each number."""
+    results: dict[str, dict[str, float]] = values["results"]
+    every = dict.fromkeys(name for found in results.values() for name in found)
+    measures = [name for name in every if name.removesuffix("_low").removesuffix("_high") not in every.keys() - {name}]
+    rows = [[name, *(_number(found, name) for found in results.values())] for name in measures]
+
+    def show(console: Console) -> None:
+        show_table(console, ("", *results), rows)
+        if values["untried"]:
+            say(console, f"\ngoals were not tried: {values['untried']}")
+        say(console, f"\nreport: {values['report']}")
+
+    return Answer(values, show)
+
+
+def _number(found: dict[str, float], name: str) -> str:
+    """The number, with its interval where it has one."""
+    if name not in found:
+        return "-"
+    low, high = f"{name}_low", f"{name}_high"
+    interval = f" [{found[low]:.4g}, {found[high]:.4g}]" if low in found and high in found else ""
+    return f"{found[name]:.4g}{interval}"
+
+
+def _demo_settings(console: Console, words: Sequence[str]) -> None:
+    _settings(console, two_rooms())
+
+
+def _control_settings(console: Console, words: Sequence[str]) -> None:
+    _settings(console, _control())
+
+
+def _settings(console: Console, config: Config) -> None:
+    say(console, "\nKeys, as key=value:\n")
+    show_table(console, FIELD, field_rows(config))
+
+
+DEMO = Verb(DemoFlags, _demo, takes_overrides=True, after_help=_demo_settings)
+EVALUATE = Verb(EvaluateFlags, _evaluate, takes_overrides=True, after_help=_control_settings)

@@ -1,0 +1,77 @@
+"""`innerworld models`, `envs`, `planners`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from innerworld.cli import main
+from innerworld.envs import ENVS
+from innerworld.models import MODELS
+from innerworld.plan import PLANNERS
+
+
+def _json(capsys, *words):
+    assert main([*words, "--json"]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_models(capsys):
+    rows = {row["name"]: row for row in _json(capsys, "models")["models"]}
+    assert list(rows) == list(MODELS)
+    assert rows["jepa"]["file"] == "innerworld/models/jepa.py"
+    assert rows["jepa"]["presets"] == list(MODELS["jepa"].presets)
+    assert rows["rssm"]["decodes"] is True
+    assert main(["models"]) == 0
+    out = capsys.readouterr().out
+    assert all(card.paper in out for card in (kind.card for kind in MODELS.values()))
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_one_model(name, capsys):
+    found = _json(capsys, "models", name)
+    assert [row["key"].removeprefix("model.") for row in found["fields"]] == list(MODELS[name].Config.model_fields)
+    assert list(found["presets"]) == list(MODELS[name].presets)
+    assert main(["models", name]) == 0
+    assert found["about"] in capsys.readouterr().out
+
+
+def test_a_preset_is_told_by_what_it_changes(capsys):
+    lewm = _json(capsys, "models", "jepa")["presets"]["lewm"]
+    assert lewm["latent"] == 192
+    assert "std" not in lewm
+
+
+def test_envs(capsys):
+    found = _json(capsys, "envs")
+    assert [row["name"] for row in found["envs"]] == list(ENVS)
+    assert main(["envs"]) == 0
+    assert "Gymnasium" in capsys.readouterr().out
+
+
+def test_one_env(capsys):
+    found = _json(capsys, "envs", "two_rooms")
+    assert found["sensors"]["pixels"] == [64, 64, 3]
+    assert (found["action"], found["discrete"]) == (2, False)
+
+
+def test_planners(capsys):
+    assert [row["name"] for row in _json(capsys, "planners")["planners"]] == list(PLANNERS)
+    found = _json(capsys, "planners", "cem")
+    assert {row["key"] for row in found["fields"]} == set(PLANNERS["cem"].model_fields)
+    assert main(["planners"]) == 0
+    assert "Cross-entropy method" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["models", "jpa"], "unknown family 'jpa'. Did you mean 'jepa'?"),
+        (["planners", "cme"], "unknown planner 'cme'. Did you mean 'cem'?"),
+        (["envs", "two_room"], "unknown environment 'two_room'. Did you mean 'two_rooms'?"),
+    ],
+)
+def test_unknown_names(words, told, capsys):
+    assert main(words) == 2
+    assert told in capsys.readouterr().err
