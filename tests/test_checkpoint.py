@@ -371,7 +371,7 @@ def test_a_full_disk_leaves_the_old_and_no_rest(tmp_path: Path, monkeypatch: pyt
         if len(calls) == call:
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint, "_sync", full)
+    monkeypatch.setattr(checkpoint, "sync", full)
     with pytest.raises(UserError, match=r"step 3 .* no space left: make room. Earlier checkpoints are intact"):
         write(tmp_path, 3, keep=1)
     assert names(tmp_path) == ["step-00000001", "step-00000002"]
@@ -395,7 +395,7 @@ def test_an_interrupt_while_saving_leaves_no_rest(tmp_path: Path, monkeypatch: p
     def stop(path: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint, "_sync", stop)
+    monkeypatch.setattr(checkpoint, "sync", stop)
     with pytest.raises(KeyboardInterrupt):
         write(tmp_path, 1)
     assert names(tmp_path) == []

@@ -15,7 +15,7 @@ from innerworld.cli import GLOBAL, VERBS
 from innerworld.cli.flags import parse
 from innerworld.config import override
 from innerworld.errors import UserError, choose
-from innerworld.train import TrainConfig
+from innerworld.training import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]

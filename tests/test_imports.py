@@ -11,12 +11,14 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "innerworld"
 FILES = sorted(SOURCE.rglob("*.py"))
 
-GROUND = {"types", "config", "errors"}
+GROUND = {"types", "config", "errors", "disk", "version"}
 LAYERS = GROUND | {"nn", "losses"}
 MIND = LAYERS | {"world"}
 
 MAY_IMPORT = {
     "errors": set(),
+    "version": set(),
+    "disk": {"errors"},
     "config": {"errors"},
     "types": {"errors"},
     "nn": GROUND,
@@ -34,7 +36,7 @@ MAY_IMPORT = {
     "log": GROUND,
     "report": GROUND,
     "checkpoint": GROUND | {"world"},
-    "train": GROUND | {"world", "checkpoint", "log"},
+    "training": GROUND | {"world", "checkpoint", "log"},
     "agent": MIND | {"plan", "policy"},
     "evaluate": MIND | {"plan", "policy", "data", "envs", "agent"},
     "testing": MIND | {"perception", "plan", "envs", "data"},

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,7 +16,7 @@ if TYPE_CHECKING:
     from innerworld.plan import PLANNERS, Plan, Planner
     from innerworld.testing.planner import check_planner
     from innerworld.testing.world_model import check_world_model
-    from innerworld.train import TrainConfig, train
+    from innerworld.training import TrainConfig, train
     from innerworld.types import Clip, Obs, Spec, State
     from innerworld.world import Card, WorldModel
 
@@ -65,7 +63,7 @@ _HOMES = {
     "innerworld.plan": ("PLANNERS", "Plan", "Planner"),
     "innerworld.testing.planner": ("check_planner",),
     "innerworld.testing.world_model": ("check_world_model",),
-    "innerworld.train": ("TrainConfig", "train"),
+    "innerworld.training": ("TrainConfig", "train"),
     "innerworld.types": ("Clip", "Obs", "Spec", "State"),
     "innerworld.world": ("Card", "WorldModel"),
 }
@@ -83,14 +81,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
-
-
-class _Package(ModuleType):
-    """This package, in which `train` stays the function: importing `innerworld/train.py` would put the file there."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in __all__ and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

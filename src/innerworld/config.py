@@ -49,20 +49,16 @@ def override(config: C, words: Sequence[str]) -> C:
     return build(type(config), values)
 
 
-def dotted(config: Config, prefix: str = "") -> list[str]:
+def dotted(config: Config) -> list[str]:
     """Every key of `config` in dotted form, in the order of the fields."""
-    keys: list[str] = []
-    for name in type(config).model_fields:
-        value = getattr(config, name)
-        keys += dotted(value, f"{prefix}{name}.") if isinstance(value, Config) else [prefix + name]
-    return keys
+    return list(flat(config.model_dump()))
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested plain values under their dotted keys."""
     found: dict[str, Any] = {}
     for name, value in values.items():
-        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {prefix + name: value}
     return found
 
 

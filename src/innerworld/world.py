@@ -76,7 +76,11 @@ class WorldModel(nn.Module, ABC):
     # ------------------------------------------------------------------ what follows from it; override only for speed
 
     def imagine(self, state: State, actions: Tensor) -> State:
-        """n candidate futures that share one past: `state` each `b ...`, `actions` `b n h a` → each `b n h ...`."""
+        """n candidate futures that share one past: `state` each `b ...`, `actions` `b n h a` → each `b n h ...`.
+
+        What comes back is there to be judged and drawn: a family may leave out all that `energy`, `decode` and `features`
+        do not read. To go on from an imagined state, `predict` to it.
+        """
         b, n, h, _ = actions.shape
         at = candidates(state, n)
         flat = rearrange(actions, "b n h a -> (b n) h a")

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from innerworld.cli import main, run
-from innerworld.train import Interrupted
+from innerworld.training import Interrupted
 
 RESULTS = {
     "results": {"a": {"x": 1.0, "x_low": 0.5, "x_high": 2.0, "y": 2.0, "z_low": 3.0}, "b": {"x": 3.5}},
@@ -47,7 +47,7 @@ def test_evaluate_passes_its_settings_on(called, tmp_path):
     assert main(["evaluate", str(tmp_path), "--episodes", "7", "planner.horizon=4"]) == 0
     folder, data, control, seed, quiet, _ = called[0]
     assert (folder, data, seed, quiet) == (tmp_path, None, 0, False)
-    assert (control.episodes, control.planner.horizon) == (7, 4)
+    assert (control.episodes, control.planner["horizon"]) == (7, 4)
 
 
 @pytest.mark.parametrize(

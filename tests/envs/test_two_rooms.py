@@ -176,7 +176,7 @@ def test_a_variation_changes_its_factor_alone_within_its_range(factor: str):
     plain, varied = TwoRoomsVector(64), TwoRoomsVector(64, TwoRoomsConfig(variation=(factor,)))
     plain.reset(seed=0)
     varied.reset(seed=0)
-    low, high = VARIATIONS[factor]
+    low, high = (bound * (1 if factor.endswith("color") else 64) for bound in VARIATIONS[factor])
     for name, value in drawn(varied).items():
         if name == factor:
             assert low <= value.min() and value.max() <= high
@@ -191,7 +191,7 @@ def test_a_variation_is_seen_in_the_picture(factor: str):
         options = {"state": [[12, 50]], "variation_values": {factor: value}}
         return TwoRoomsVector(1).reset(options=options)[0]["pixels"]
 
-    low, high = VARIATIONS[factor]
+    low, high = (bound * (1 if factor.endswith("color") else 64) for bound in VARIATIONS[factor])
     assert not np.array_equal(picture(low), picture(high))
     assert np.array_equal(picture(low), picture(low))
 
@@ -284,7 +284,7 @@ def test_the_layout_sensor_says_what_was_drawn():
 def test_success_is_a_distance():
     worlds = TwoRoomsVector(2)
     state = np.array([[10.0, 10.0], [10.0, 10.0]])
-    assert worlds.success(state, state + np.array([[2.9, 0], [3.1, 0]])).tolist() == [True, False]
+    assert worlds.success(state, state + np.array([[1.9, 0], [2.1, 0]])).tolist() == [True, False]
 
 
 def test_mistakes_are_refused():

@@ -21,6 +21,7 @@ class AgentConfig(Config):
     power: float = Field(
         default=0.05, description="exponent of the energy in the cost: 1 as it is, near 0 least time", gt=0
     )
+    every: int = Field(default=1, description="count every k-th imagined step only; saves where energy is dear", ge=1)
     execute: int = Field(default=1, description="steps of a plan that are executed before planning anew", ge=1)
 
 
@@ -78,7 +79,7 @@ class Agent:
 
     def _think(self) -> None:
         began = time.perf_counter()
-        cost = goal_cost(self.model, self.state, self.goal, self.config.shape, self.config.power)
+        cost = goal_cost(self.model, self.state, self.goal, self.config.shape, self.config.power, self.config.every)
         planner = self.planner if self._fresh else self.again
         self.plan = planner(cost, self._start, self._rng, self.model.spec.discrete)
         self._queue = list(self.plan.actions[:, : self.config.execute].unbind(dim=1))

@@ -8,25 +8,29 @@ import torch
 from torch import Tensor
 
 from innerworld.plan import Cost
-from innerworld.types import State
+from innerworld.types import State, each
 from innerworld.world import WorldModel, flatten
 
 Shape = Literal["last", "mean", "ramp"]
 """Which imagined steps count: the last one, all alike, or rising from 0.1 to 1 as in PLDM (arXiv 2502.14819)."""
 
 
-def goal_cost(model: WorldModel, state: State, goal: State, shape: Shape = "mean", power: float = 1.0) -> Cost:
+def goal_cost(
+    model: WorldModel, state: State, goal: State, shape: Shape = "mean", power: float = 1.0, every: int = 1
+) -> Cost:
     """How far from the `goal` does each candidate lead? `state` and `goal` each `b ...`; candidates `b n h a` → `b n`.
 
     The cost is the weighted sum over the imagined steps of energy to the `power`. The exponent decides about detours:
     with 1 or 1/2 (squared and plain distance) the way around a wall, which first leads away, costs more than to stay
     where it is near, and no search can mend that. Near 0 the cost approaches the logarithm, every step that is not at
-    the goal costs nearly the same, and the cheapest plan is the one that arrives first.
+    the goal costs nearly the same, and the cheapest plan is the one that arrives first. With `every` = k only each k-th
+    imagined step is looked at.
     """
 
     def cost(actions: Tensor) -> Tensor:
-        b, n, h, _ = actions.shape
-        futures = model.imagine(state, actions)  # b n h ...
+        b, n = actions.shape[:2]
+        futures = each(lambda value: value[:, :, every - 1 :: every], model.imagine(state, actions))  # b n h ...
+        h = len(range(every - 1, actions.shape[2], every))
         goals = {name: goal[name][:, None, None].expand(b, n, h, *goal[name].shape[1:]) for name in futures}
         energy = model.energy(flatten(futures, 3), flatten(goals, 3)).reshape(b, n, h)
         smallest = torch.finfo(energy.dtype).tiny  # the root of zero has no gradient

@@ -122,6 +122,12 @@ def _train() -> Verb:
     return TRAIN
 
 
+def _plan() -> Verb:
+    from innerworld.cli.run import PLAN
+
+    return PLAN
+
+
 def _evaluate() -> Verb:
     from innerworld.cli.run import EVALUATE
 
@@ -157,6 +163,7 @@ VERBS: dict[str, tuple[str, Callable[[], Verb]]] = {
     "collect": ("let a policy explore a world and store what it sees", _collect),
     "import": ("make a store of experience from a log that others recorded", _import),
     "train": ("teach a family of world models from a store", _train),
+    "plan": ("watch a taught model plan a few goals, drawn over the world", _plan),
     "evaluate": ("judge a taught model: what it foresees, what it knows, where it gets", _evaluate),
     "models": ("the families of world models there are", _models),
     "envs": ("the worlds there are", _envs),

@@ -21,7 +21,7 @@ from innerworld.cli.table import show_table
 from innerworld.cli.verb import Answer, Call, Verb
 from innerworld.plan import ICEM
 from innerworld.testing.world_model import random_clip
-from innerworld.train import TrainConfig, choose_device, train
+from innerworld.training import TrainConfig, choose_device, train
 from innerworld.types import Clip, Spec
 from innerworld.world import WorldModel
 

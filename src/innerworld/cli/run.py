@@ -1,4 +1,4 @@
-"""`innerworld demo` and `evaluate`: whole runs, and the judging of one model."""
+"""`innerworld demo`, `evaluate` and `plan`: whole runs, and the judging of one model."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from rich.console import Console
 from innerworld.cli.table import FIELD, field_rows, say, show_table
 from innerworld.cli.verb import Answer, Call, Verb
 from innerworld.config import Config, override
-from innerworld.errors import UserError
-from innerworld.recipes.demo import demo, evaluate_run
+from innerworld.errors import UserError, choose
+from innerworld.plan import PLANNERS, Planner
+from innerworld.recipes.demo import demo
+from innerworld.recipes.single import evaluate_run, plan_run
 from innerworld.recipes.two_rooms import Control, two_rooms
-from innerworld.train import Interrupted
+from innerworld.training import Interrupted
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,26 @@ class EvaluateFlags:
     """folder of the run, as `innerworld train` makes it; the report goes there, too"""
     data: Path | None = None
     """folder of another store to judge it on; None: the one it was taught from"""
+    planner: str = "icem"
+    """a name of `innerworld planners`"""
     episodes: int = 100
+    """goals to be reached"""
+    seed: int = 0
+    """of the goals and the search"""
+
+
+@dataclass(frozen=True)
+class PlanFlags:
+    """Watch a taught model plan: a few held-out goals, what it imagined and where it went, drawn over the world.
+    key=value changes the search, whose settings are listed below."""
+
+    run: tyro.conf.Positional[Path]
+    """folder of the run, as `innerworld train` makes it; plan.html goes there, too"""
+    data: Path | None = None
+    """folder of another store to draw starts and goals from; None: the one it was taught from"""
+    planner: str = "icem"
+    """a name of `innerworld planners`"""
+    episodes: int = 4
     """goals to be reached"""
     seed: int = 0
     """of the goals and the search"""
@@ -57,12 +78,38 @@ def _demo(flags: DemoFlags, call: Call) -> Answer:
 
 def _evaluate(flags: EvaluateFlags, call: Call) -> Answer:
     _check_seed(flags.seed)
-    control = override(_control(), [f"episodes={flags.episodes}", *call.overrides])
+    control = override(_control(flags.planner), [f"episodes={flags.episodes}", *call.overrides])
     return _answer(evaluate_run(flags.run, flags.data, control, flags.seed, call.quiet, call.command))
 
 
-def _control() -> Control:
-    return two_rooms().control
+def _plan(flags: PlanFlags, call: Call) -> Answer:
+    _check_seed(flags.seed)
+    control = override(_control(flags.planner), [f"episodes={flags.episodes}", *call.overrides])
+    values = plan_run(flags.run, flags.data, control, flags.seed, call.quiet, call.command)
+    rows = [
+        [_place(row["start"]), _place(row["goal"]), "yes" if row["reached"] else "no", str(row["steps"])]
+        for row in values["episodes"]
+    ]
+
+    def show(console: Console) -> None:
+        show_table(console, ("start", "goal", "reached", "steps"), rows)
+        say(console, f"\n{values['plan_ms']:.1f} ms per plan\nreport: {values['report']}")
+
+    return Answer(values, show)
+
+
+def _place(state: list[float]) -> str:
+    return ", ".join(f"{value:.1f}" for value in state)
+
+
+def _control(search: str = "icem") -> Control:
+    """The settings of the demo; another planner begins with its own, for the same horizon."""
+    control = two_rooms().control
+    if search == control.search:
+        return control
+    kind: type[Planner] = choose("planner", search, PLANNERS)
+    own = kind(horizon=control.planner["horizon"]).model_dump()
+    return control.model_copy(update={"search": search, "planner": own})
 
 
 def _check_seed(seed: int) -> None:
@@ -109,4 +156,5 @@ def _settings(console: Console, config: Config) -> None:
 
 
 DEMO = Verb(DemoFlags, _demo, takes_overrides=True, after_help=_demo_settings)
+PLAN = Verb(PlanFlags, _plan, takes_overrides=True, after_help=_control_settings)
 EVALUATE = Verb(EvaluateFlags, _evaluate, takes_overrides=True, after_help=_control_settings)

@@ -20,7 +20,7 @@ from innerworld.config import Config, build, dotted, override
 from innerworld.errors import UserError, choose
 from innerworld.models import MODELS
 from innerworld.recipes.lesson import Lesson, read, teach
-from innerworld.train import FREE_ON_RESUME, TrainConfig
+from innerworld.training import FREE_ON_RESUME, TrainConfig
 from innerworld.world import WorldModel
 
 PRESET = "small"

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium
 from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
@@ -17,6 +17,9 @@ from numpy.typing import ArrayLike
 from innerworld.config import build
 from innerworld.envs.adapter import Adapted, adapt, shrink, spec_of
 from innerworld.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from innerworld.envs.two_rooms import TwoRoomsConfig
 
 __all__ = ["ENVS", "Adapted", "World", "adapt", "make", "make_one", "shrink", "spec_of"]
 
@@ -134,13 +137,20 @@ def _gymnasium(id: str, max_steps: int | None, drawn: bool) -> gymnasium.Env:
 def _two_rooms(size: int, max_steps: int | None) -> gymnasium.Env:
     from innerworld.envs.two_rooms import TwoRooms
 
-    return TwoRooms(build(TwoRooms.Config, _settings(size, "steps", max_steps), "two_rooms"))
+    return TwoRooms(_two_rooms_config(size, max_steps))
 
 
 def _two_rooms_vector(n: int, size: int, max_steps: int | None) -> VectorEnv:
     from innerworld.envs.two_rooms import TwoRoomsVector
 
-    return TwoRoomsVector(n, build(TwoRoomsVector.Config, _settings(size, "steps", max_steps), "two_rooms"))
+    return TwoRoomsVector(n, _two_rooms_config(size, max_steps))
+
+
+def _two_rooms_config(size: int, max_steps: int | None) -> TwoRoomsConfig:
+    from innerworld.envs.two_rooms import TwoRoomsConfig
+
+    steps = {} if max_steps is None else {"steps": max_steps}
+    return build(TwoRoomsConfig, TwoRoomsConfig.of_size(size).model_dump() | steps, "two_rooms")
 
 
 def _pusht(size: int, max_steps: int | None) -> gymnasium.Env:

@@ -27,11 +27,11 @@ from innerworld.types import Obs
 BORDER = 2.0  # pixels of wall around the world
 WALL_THICKNESS = 4.0  # pixels; with the agent's radius it is more than any single step, so nothing tunnels
 SLACK = 1e-3  # pixels: an agent that touches the wall is beside it, whatever the rounding says
-VARIATIONS = {  # factor: (low, high), uniform
-    "wall": (24.0, 40.0),  # x of the wall's middle, pixels
-    "door": (14.0, 50.0),  # y of the door's middle, pixels
-    "door_width": (10.0, 18.0),  # pixels
-    "radius": (2.0, 3.5),  # of the agent, pixels
+VARIATIONS = {  # factor: (low, high), uniform; lengths are shares of the world's side
+    "wall": (0.375, 0.625),  # x of the wall's middle
+    "door": (0.22, 0.78),  # y of the door's middle
+    "door_width": (0.16, 0.28),
+    "radius": (0.032, 0.055),  # of the agent
     "agent_color": (0.6, 1.0),  # of 1, per channel
     "wall_color": (0.25, 0.55),
     "floor_color": (0.0, 0.15),
@@ -55,6 +55,15 @@ class TwoRoomsConfig(Config):
     )
     steps: int = Field(default=50, description="length of an episode, steps", ge=1)
     tolerance: float = Field(default=2.0, description="a goal counts as reached within this distance, pixels", gt=0)
+
+    @classmethod
+    def of_size(cls, size: int) -> TwoRoomsConfig:
+        """The same world drawn larger or smaller: all lengths in proportion."""
+        plain = cls()
+        lengths = ("speed", "wall", "door", "door_width", "radius", "tolerance")
+        return plain.model_copy(
+            update={"size": size} | {key: getattr(plain, key) * size / plain.size for key in lengths}
+        )
 
 
 @dataclass
@@ -115,11 +124,10 @@ class TwoRoomsVector(VectorEnv):
         options = options or {}
         mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, bool)), bool)
         rows = np.flatnonzero(mask)
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
-        if seeds is not None:
-            for i in rows:
-                if seeds[i] is not None:
-                    self._rngs[i] = np.random.default_rng(seeds[i])
+        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed or []
+        for i, own in enumerate(seeds):
+            if mask[i] and own is not None:
+                self._rngs[i] = np.random.default_rng(own)
         self._draw_layout(rows, options.get("variation", self.config.variation), options.get("variation_values", {}))
         if "state" in options:
             self.position[rows] = np.asarray(options["state"], np.float32).reshape(self.num_envs, 2)[rows]
@@ -181,7 +189,8 @@ class TwoRoomsVector(VectorEnv):
         for i in rows:
             for factor in sorted(set(variation)):  # sorted: the draw must not depend on the order of the names
                 target = getattr(self.layout, factor)
-                target[i] = self._rngs[i].uniform(*VARIATIONS[factor], size=target[i].shape)
+                unit = 1 if factor.endswith("color") else self.config.size
+                target[i] = self._rngs[i].uniform(*VARIATIONS[factor], size=target[i].shape) * unit
         for factor, value in values.items():
             target = getattr(self.layout, factor)
             target[rows] = np.broadcast_to(np.asarray(value, np.float32), target.shape)[rows]

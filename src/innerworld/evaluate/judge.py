@@ -29,7 +29,7 @@ def judge(
     model: WorldModel, store: Store, learn: np.ndarray, held_out: np.ndarray, frame_skip: int = 1, seed: int = 0
 ) -> Knowledge:
     """Prediction against standing still, and a linear probe of the `state` sensor fitted on episodes learnt from."""
-    horizons = [h for h in HORIZONS if h * frame_skip <= store.lengths[held_out].max()]
+    horizons = [h for h in HORIZONS if h * frame_skip <= store.lengths[held_out].max()] or [1]
     clip = Clips(store, held_out, max(horizons), CLIPS, seed, frame_skip).batch(0)
     metrics = prediction(model, clip, horizons, seed=seed)
     if len(store.spec.obs.get("state", ())) != 1:

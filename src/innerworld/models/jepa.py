@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from innerworld import losses
 from innerworld.config import Config
+from innerworld.errors import UserError
 from innerworld.nn.conv import ConvEncoder
 from innerworld.nn.sensors import image_in, symlog
 from innerworld.nn.transformer import SteeredTransformer
@@ -72,7 +73,7 @@ class JEPA(WorldModel):
         paper="arXiv 2603.19312, 2502.14819",
     )
     presets: ClassVar[dict[str, Config]] = {
-        "small": JEPAConfig(image_size=32, rollout=12, sigreg=0.1, slices=256, inverse=1.0),
+        "small": JEPAConfig(image_size=32, rollout=12, sigreg=0.1, slices=128, inverse=1.0),
         # The paper's Table; clips of 4 frames, frame_skip 5, AdamW 5e-5, batch 128 go with it.
         "lewm": JEPAConfig(
             encoder="vit",
@@ -175,30 +176,34 @@ class _Eyes(nn.Module):
     def __init__(self, config: JEPAConfig, spec: Spec) -> None:
         super().__init__()
         self.images, self.vectors, self.size = spec.images(), spec.vectors(), config.image_size
-        encoders: dict[str, nn.Module] = {}
+        self.image_eyes = nn.ModuleList()  # in the order of `images`: a sensor's name may hold dots, a module's not
+        self.vector_eyes = nn.ModuleList()
         width = 0
         for name in self.images:
             y, x, c = spec.obs[name]
             size = (config.image_size, config.image_size) if config.image_size else (y, x)
             if config.encoder == "vit":
-                encoders[name] = ViT(c, size[0], config.patch, config.vit_dim, config.vit_depth, config.vit_heads)
+                if size[0] != size[1]:
+                    raise UserError(f"a vit sees squares, sensor {name!r} is {y}×{x}: set image_size, or encoder=conv")
+                eye: nn.Module = ViT(c, size[0], config.patch, config.vit_dim, config.vit_depth, config.vit_heads)
                 width += config.vit_dim
             else:
-                encoders[name] = ConvEncoder(c, size, config.channels)
-                width += cast(ConvEncoder, encoders[name]).width
+                eye = ConvEncoder(c, size, config.channels)
+                width += eye.width
+            self.image_eyes.append(eye)
         for name in self.vectors:
-            encoders[name] = nn.Sequential(
-                nn.Linear(spec.obs[name][0], config.hidden), nn.LayerNorm(config.hidden), nn.SiLU()
+            size_in = spec.obs[name][0]
+            self.vector_eyes.append(
+                nn.Sequential(nn.Linear(size_in, config.hidden), nn.LayerNorm(config.hidden), nn.SiLU())
             )
             width += config.hidden
-        self.encoders = nn.ModuleDict(encoders)
         self.out = (
             _projector(width, config.projector, config.latent) if config.projector else nn.Linear(width, config.latent)
         )
 
     def forward(self, obs: Obs) -> Tensor:
-        seen = [self.encoders[name](image_in(obs[name], self.size)) for name in self.images]
-        seen += [self.encoders[name](symlog(obs[name].float())) for name in self.vectors]
+        seen = [eye(image_in(obs[name], self.size)) for name, eye in zip(self.images, self.image_eyes, strict=True)]
+        seen += [eye(symlog(obs[name].float())) for name, eye in zip(self.vectors, self.vector_eyes, strict=True)]
         return self.out(torch.cat(seen, dim=-1))
 
 

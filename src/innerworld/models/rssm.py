@@ -34,6 +34,7 @@ from innerworld.types import Clip, Obs, Spec, State
 from innerworld.world import Card, WorldModel
 
 GRID = 16  # side of the pictures by which states are compared, pixels
+PORTION = 4096  # states decoded at once to be compared
 
 
 class RSSMConfig(Config):
@@ -85,7 +86,7 @@ class RSSM(WorldModel):
         "100m": RSSMConfig(deter=6144, hidden=768, classes=48, depth=48, units=768),
         "200m": RSSMConfig(deter=8192, hidden=1024, classes=64, depth=64, units=1024),
         "400m": RSSMConfig(deter=12288, hidden=1536, classes=96, depth=96, units=1536),
-        # For a laptop's processor: 64×64 pictures seen at half size.
+        # For a laptop's processor: 64×64 pictures seen at half size; AdamW 2e-3, 16 clips of 16 steps.
         "small": RSSMConfig(
             deter=256,
             hidden=128,
@@ -97,6 +98,7 @@ class RSSM(WorldModel):
             mults=(1, 2, 4),
             kernel=4,
             image_size=32,
+            soften=1000,
         ),
     }
 
@@ -113,7 +115,6 @@ class RSSM(WorldModel):
         self.decoder = _Decoder(config, spec, flat)
         self.reward = MLP(feat, config.units, 1, out_dim=config.bins, outscale=0.0) if config.reward else None
         self.continues = MLP(feat, config.units, 1, out_dim=1) if config.continues else None
-        self.sight = _Sight(config, spec, feat)
         self.age: Tensor  # optimiser steps so far, as long as they matter
         self.register_buffer("age", torch.zeros((), dtype=torch.long))
         self.bins: Tensor
@@ -141,11 +142,15 @@ class RSSM(WorldModel):
         return seen
 
     def energy(self, state: State, goal: State) -> Tensor:
-        """How far what is seen would have to be moved: the squared distance of what the two states see (`_Sight`).
+        """How far what is decoded would have to be moved to look like the goal (`_Decoder.place`).
 
-        A goal is believed from a blank past, so memories cannot be compared, only what they say about the world.
+        A goal is believed from a blank past, so the two memories cannot be compared, only what they say is seen. Of
+        what was tried on two_rooms (rank correlation with the true distance of imagined states to goals, all
+        distances; mean distance in pixels of the imagined state that matches a goal best): this 0.97; 1.2 px. Decoded
+        pixels 0.22; 0.9 px, the latent's probabilities 0.06; 0.8 px, a head that tells the encoder's tokens 0.05;
+        0.9 px: for these, everything farther than its own width is equally far, so a planner has nothing to climb.
         """
-        return (self.sight(self.features(state)) - self.sight(self.features(goal))).square().sum(dim=-1)
+        return (self._place(state) - self._place(goal)).square().sum(dim=-1)
 
     def features(self, state: State) -> Tensor:
         """Memory and latent: `b d`."""
@@ -172,9 +177,7 @@ class RSSM(WorldModel):
             logit = self.continues(feat[:, 1:]).squeeze(-1)
             parts["continue"] = F.binary_cross_entropy_with_logits(logit, target)
             total = total + config.continues * parts["continue"]
-        # A probe on the side: the belief does not feel it.
-        parts["sight"] = (self.sight(feat.detach()) - self.sight.target(obs)).square().sum(dim=-1).mean()
-        return total + parts["sight"], {name: value.detach() for name, value in parts.items()}
+        return total, {name: value.detach() for name, value in parts.items()}
 
     def after_step(self) -> None:
         self.age.add_(1)
@@ -212,6 +215,11 @@ class RSSM(WorldModel):
             return state["deter"], state["stoch"].flatten(1), action
         zeros = lambda width: like.new_zeros(like.shape[0], width)
         return zeros(self.cell.deter), zeros(self.cell.stoch), zeros(self.spec.action)
+
+    def _place(self, state: State) -> Tensor:
+        """`_Decoder.place`, in portions: 10⁵ imagined states at once would take gigabytes."""
+        deter, feat = state["deter"].split(PORTION), self.features(state).split(PORTION)
+        return torch.cat([self.decoder.place(d, f) for d, f in zip(deter, feat, strict=True)])
 
     def _draw(self, latent: Latent) -> Tensor:
         """A draw; in the first `soften` steps between the mean and a draw.
@@ -309,6 +317,10 @@ class _Decoder(nn.Module):
                 channels, _sides(config, spec), config.depth, config.mults, config.kernel, config.image, config.output
             )
             self.map = _StartMap(config, flat, self.conv.start)
+            y, x = _sides(config, spec)
+            self.grid = min(y, GRID), min(x, GRID)
+            self.root: Tensor
+            self.register_buffer("root", _energy_root(*self.grid), persistent=False)
 
     def sensors(self, deter: Tensor, feat: Tensor) -> Obs:
         """As `obs` has them: pictures `b y x c` in [0, 1], vectors `b n`."""
@@ -322,6 +334,19 @@ class _Decoder(nn.Module):
         told = self._pictures(deter, feat) | self._vectors(feat)
         errors = {name: (x - ready[name].flatten(0, 1)).square().flatten(1).sum(1).mean() for name, x in told.items()}
         return {name: error * self.pixels.get(name, 1.0) for name, error in errors.items()}
+
+    def place(self, deter: Tensor, feat: Tensor) -> Tensor:
+        """What is where, `b e`: the squared distance of two of these grows with the way that things have moved.
+
+        Pictures are compared by the energy distance (Székely): Δᵀ K Δ for the difference Δ of two coarse pictures,
+        with K falling linearly with the distance of two pixels; a dot moved by r is then r away, however far. So here
+        is K^½ times the picture. Vectors count as they are, in symlog.
+        """
+        seen = list(self._vectors(feat).values())
+        for picture in self._pictures(deter, feat).values():
+            coarse = F.adaptive_avg_pool2d(picture, self.grid).flatten(2)  # b c (y x)
+            seen.append((coarse @ self.root).flatten(1))
+        return torch.cat(seen, dim=-1)
 
     def _pictures(self, deter: Tensor, feat: Tensor) -> dict[str, Tensor]:
         """`b c y x` each, at the size at which they are seen."""
@@ -351,47 +376,6 @@ class _StartMap(nn.Module):
 
     def forward(self, deter: Tensor, stoch: Tensor) -> Tensor:
         return F.silu(self.norm((self.memory(deter) + self.latent(stoch)).unflatten(-1, self.shape)))
-
-
-class _Sight(nn.Module):
-    """Features → what is where, as a vector `... e` whose squared distance grows with the way that things have moved.
-
-    Pictures are compared by the energy distance (Székely): Δᵀ K Δ for the difference Δ of two coarse pictures, with
-    K falling linearly with the distance of two pixels. A dot moved by r is then r away, however far; by the pixels, by
-    the latent's probabilities or by the encoder's tokens, every dot beyond its own width is equally far, which gives a
-    planner nothing to climb. The vector is K^½ times the picture; vectors count as they are, in symlog.
-    """
-
-    def __init__(self, config: RSSMConfig, spec: Spec, feat: int) -> None:
-        super().__init__()
-        self.images, self.vectors = spec.images(), spec.vectors()
-        self.numbers = sum(spec.obs[name][0] for name in self.vectors)
-        width = self.numbers
-        if self.images:
-            y, x = _sides(config, spec)
-            self.grid = min(y, GRID), min(x, GRID)
-            self.root: Tensor
-            self.register_buffer("root", _energy_root(*self.grid), persistent=False)
-            width += len(self.root) * sum(spec.obs[name][2] for name in self.images)
-        self.head = MLP(feat, config.units, 2, out_dim=width)
-
-    def forward(self, feat: Tensor) -> Tensor:
-        return self._measure(self.head(feat))
-
-    def target(self, ready: Obs) -> Tensor:
-        """The vector of observations `b t ...`: `b t e`."""
-        seen = [ready[name] for name in self.vectors]
-        for name in self.images:
-            coarse = F.adaptive_avg_pool2d(ready[name].flatten(0, 1), self.grid)
-            seen.append(coarse.flatten(1).unflatten(0, ready[name].shape[:2]))
-        return self._measure(torch.cat(seen, dim=-1))
-
-    def _measure(self, seen: Tensor) -> Tensor:
-        """Numbers and coarse pictures `... (n + c y x)`, the pictures multiplied by K^½."""
-        if not self.images:
-            return seen
-        pictures = seen[..., self.numbers :].unflatten(-1, (-1, len(self.root))) @ self.root
-        return torch.cat([seen[..., : self.numbers], pictures.flatten(-2)], dim=-1)
 
 
 def _energy_root(y: int, x: int) -> Tensor:

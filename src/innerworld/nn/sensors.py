@@ -10,14 +10,16 @@ from torch.nn import functional as F
 
 def image_in(frames: Tensor, size: int | None = None) -> Tensor:
     """Frames `... y x c` (uint8, or float in [0, 1]) → float `(...) c size size` in [0, 1], shrunk by area means."""
-    x = frames.reshape(-1, *frames.shape[-3:])
-    x = rearrange(x, "b y x c -> b c y x")
-    x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
-    if size is None or x.shape[-2:] == (size, size):
-        return x.contiguous()
-    if x.shape[-2] % size == 0 and x.shape[-1] % size == 0:
-        return F.avg_pool2d(x, (x.shape[-2] // size, x.shape[-1] // size))
-    return F.interpolate(x, (size, size), mode="area")
+    x = rearrange(frames.reshape(-1, *frames.shape[-3:]), "b y x c -> b c y x")
+    unit = 255 if x.dtype == torch.uint8 else 1
+    x = x.float().contiguous()
+    if size is not None and x.shape[-2:] != (size, size):
+        whole = x.shape[-2] % size == 0 and x.shape[-1] % size == 0
+        if whole:
+            x = F.avg_pool2d(x, (x.shape[-2] // size, x.shape[-1] // size))
+        else:
+            x = F.interpolate(x, (size, size), mode="area")
+    return x / unit  # last, where there are fewest numbers
 
 
 def image_out(x: Tensor, shape: tuple[int, ...]) -> Tensor:

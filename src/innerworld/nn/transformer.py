@@ -7,6 +7,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from innerworld.errors import UserError
+
 
 class SteeredTransformer(nn.Module):
     """Each token looks at itself and the `window - 1` before it; the action shifts, scales and gates every block.
@@ -19,6 +21,8 @@ class SteeredTransformer(nn.Module):
         self, dim: int, depth: int, heads: int, head_dim: int, mlp: int, window: int, dropout: float = 0.0
     ) -> None:
         super().__init__()
+        if head_dim % 2:
+            raise UserError(f"head_dim must be even, for positions turn channels in pairs; got {head_dim}")
         self.heads, self.head_dim, self.window = heads, head_dim, window
         self.blocks = nn.ModuleList([_Block(dim, heads, head_dim, mlp, dropout) for _ in range(depth)])
         self.norm = nn.LayerNorm(dim)
@@ -73,6 +77,7 @@ class SteeredTransformer(nn.Module):
         for i, block in enumerate(self.blocks):
             keys = past[0][:, i, self.window - 1 - shared :]
             values = past[1][:, i, self.window - 1 - shared :]
+            assert isinstance(block, _Block)
             x = block.branch(x, action, (keys, values), slots[:, self.window - 1 - shared :], own[i], first, turn)
         return self.norm(x)
 

@@ -7,12 +7,21 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from innerworld.errors import UserError
+
 
 class ViT(nn.Module):
-    """Pre-norm ViT with a class token and learned positions; the output is the normed class token `b d`."""
+    """Pre-norm ViT with a class token and learned positions; the output is the normed class token `b d`.
+
+    Raises `UserError` for a picture that patches do not tile, or a width that heads cannot share.
+    """
 
     def __init__(self, channels: int, size: int, patch: int, dim: int, depth: int, heads: int) -> None:
         super().__init__()
+        if size % patch:
+            raise UserError(f"a picture of {size}×{size} cannot be cut into patches of {patch}: choose a divisor")
+        if dim % heads:
+            raise UserError(f"a ViT of width {dim} cannot be shared by {heads} heads: choose a multiple")
         self.patch = nn.Conv2d(channels, dim, patch, stride=patch)
         self.token = nn.Parameter(torch.zeros(1, 1, dim))
         self.position = nn.Parameter(torch.randn(1, (size // patch) ** 2 + 1, dim) * 0.02)

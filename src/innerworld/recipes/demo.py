@@ -1,4 +1,4 @@
-"""The demo, start to end, and what the command line offers for a single model: evaluate it, watch it plan."""
+"""The demo, start to end."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from innerworld.config import flat
 from innerworld.disk import write_atomic
 from innerworld.errors import UserError
 from innerworld.recipes.pages import page
-from innerworld.recipes.stages import Outcome, educate, examine, gather, lesson, load_learner, write_results
-from innerworld.recipes.two_rooms import Control, Run
+from innerworld.recipes.stages import Outcome, educate, examine, gather, lesson, own_controls, write_results
+from innerworld.recipes.two_rooms import Run
 from innerworld.report import write
 
 LEAD = (
@@ -31,36 +31,14 @@ def demo(run: Run, folder: Path, quiet: bool = False, command: str = "innerworld
     taught = educate(run, folder, quiet, command)
     lessons = {name: lesson(run, name, folder) for name in run.schools}
     learners = {name: (model, lessons[name]) for name, model in taught.items()}
-    outcome = examine(learners, store, run.control, run.seed, quiet)
+    own = own_controls(run)
+    outcome = examine(learners, store, run.control, run.seed, quiet, own)
     folders = {name: folder / name for name in run.schools}
-    made = page(f"innerworld: {run.env}", LEAD, command, outcome, lessons, folders, store, run.control, run.seed)
-    return _finish(outcome, run.model_dump(mode="json"), made, folder)
+    made = page(f"innerworld: {run.env}", LEAD, command, outcome, lessons, folders, store, run.control, run.seed, own)
+    return finish(outcome, run.model_dump(mode="json"), made, folder)
 
 
-def evaluate_run(
-    folder: Path, data: Path | None, control: Control, seed: int, quiet: bool = False, command: str = ""
-) -> dict[str, Any]:
-    """Judge one taught model and let it reach goals where its world has any; report and numbers go into its folder."""
-    model, taught, store = load_learner(folder, data)
-    outcome = examine({taught.family: (model, taught)}, store, control, seed, quiet)
-    lead = f"One model, {taught.family}, judged on {len(store):,} episodes of {store.meta.about.env or 'a log'}."
-    made = page(
-        f"innerworld: {folder.name}",
-        lead,
-        command,
-        outcome,
-        {taught.family: taught},
-        {taught.family: folder},
-        store,
-        control,
-        seed,
-    )
-    return _finish(
-        outcome, {"folder": str(folder), "control": control.model_dump(mode="json"), "seed": seed}, made, folder
-    )
-
-
-def _finish(outcome: Outcome, run: dict[str, Any], made: Any, folder: Path) -> dict[str, Any]:
+def finish(outcome: Outcome, run: dict[str, Any], made: Any, folder: Path) -> dict[str, Any]:
     write_results(outcome, run, folder / "results.json")
     report = write(made, folder / "report.html")
     return {"report": str(report), "results": outcome.results(), "untried": outcome.untried}

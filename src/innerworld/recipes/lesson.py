@@ -18,7 +18,7 @@ from innerworld.disk import write_atomic
 from innerworld.errors import UserError
 from innerworld.evaluate.collapse import CollapseWatch
 from innerworld.log import Bar, JsonLines, tee
-from innerworld.train import FREE_ON_RESUME, TrainConfig, train
+from innerworld.training import FREE_ON_RESUME, TrainConfig, train
 from innerworld.types import Spec
 from innerworld.version import VERSION
 from innerworld.world import WorldModel

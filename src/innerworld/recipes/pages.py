@@ -8,6 +8,7 @@ import platform
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from innerworld.evaluate.imagery import album, draw
 from innerworld.evaluate.prediction import HORIZONS
 from innerworld.models import MODELS
 from innerworld.recipes.lesson import Lesson, episodes
-from innerworld.recipes.stages import Outcome, agent
+from innerworld.recipes.stages import Outcome, agent, planner
 from innerworld.recipes.two_rooms import Control
 from innerworld.report import Chart, Curve, Facts, Movie, Page, Picture, Section, Table
 from innerworld.types import each
@@ -43,14 +44,26 @@ def page(
     store: Store,
     control: Control,
     seed: int,
+    own: Mapping[str, Control] = MappingProxyType({}),
 ) -> Page:
-    """Everything that a run has to show. `lessons` and `folders` say how and where each family was taught."""
+    """Everything that a run has to show. `lessons` and `folders` say how and where each family was taught.
+
+    `own` is what differs from `control` for some families, as in `examine`.
+    """
     sections = [_taught(outcome, lessons, store), _learning(folders), _foresight(outcome, lessons, store, seed)]
     if outcome.tasks is not None:
         sections.append(_acting(outcome, control, seed))
-        sections.append(_plans(outcome, store, control, seed))
+        sections.append(_plans(outcome, store, control, seed, own))
     sections.append(_method(outcome, lessons, control, seed))
     return Page(title, lead, command, sections, _footer(folders))
+
+
+def plan_page(
+    title: str, command: str, outcome: Outcome, folders: Mapping[str, Path], store: Store, control: Control, seed: int
+) -> Page:
+    """One model's way to its goals."""
+    lead = "What the model imagined that it would do, and what it did."
+    return Page(title, lead, command, [_plans(outcome, store, control, seed)], _footer(folders))
 
 
 def _taught(outcome: Outcome, lessons: Mapping[str, Lesson], store: Store) -> Section:
@@ -160,6 +173,7 @@ def _acting(outcome: Outcome, control: Control, seed: int) -> Section:
         rows.append(
             [
                 PLAYERS.get(name, name),
+                f"{found['episodes']:.0f}",
                 f"{found['success_rate']:.0%}",
                 f"{found['success_low']:.0%} to {found['success_high']:.0%}",
                 _share(found, "success_rate_far"),
@@ -171,6 +185,7 @@ def _acting(outcome: Outcome, control: Control, seed: int) -> Section:
         )
     columns = [
         "who",
+        "goals",
         "reached",
         "95 % interval",
         "other room",
@@ -189,14 +204,16 @@ def _acting(outcome: Outcome, control: Control, seed: int) -> Section:
     return Section("Where it gets", "", [Table("Goals reached", columns, rows, note, emphasise)])
 
 
-def _plans(outcome: Outcome, store: Store, control: Control, seed: int) -> Section:
+def _plans(
+    outcome: Outcome, store: Store, control: Control, seed: int, own: Mapping[str, Control] = MappingProxyType({})
+) -> Section:
     pictures = []
     for name, model in outcome.models.items():
         probe = outcome.knowledge[name].probe
         if probe is None or outcome.tasks is None or "pixels" not in store.spec.obs:
             continue
         rows = _shown(outcome, name)
-        planned = _planned(agent(model, control), outcome, rows, probe, seed)
+        planned = _planned(agent(model, own.get(name, control)), outcome, rows, probe, seed)
         for k, row in enumerate(rows):
             played = outcome.played[name]
             walked = played.path[row, : int(played.steps[row]) + 1, :2]
@@ -219,11 +236,11 @@ def _plans(outcome: Outcome, store: Store, control: Control, seed: int) -> Secti
 
 
 def _method(outcome: Outcome, lessons: Mapping[str, Lesson], control: Control, seed: int) -> Section:
-    planner = control.planner
+    search = planner(control)
     lines = [
         ("split", "by episode, before any clip is cut; probes are fitted on episodes that were learnt from"),
         ("seed", str(seed)),
-        ("search", f"{type(planner).__name__}: " + ", ".join(f"{k} {v}" for k, v in planner.model_dump().items())),
+        ("search", f"{control.search}: " + ", ".join(f"{k} {v}" for k, v in search.model_dump().items())),
         ("agent", ", ".join(f"{k} {v}" for k, v in control.agent.model_dump().items())),
     ]
     lines += [(f"{name}: model", _plain(taught.model)) for name, taught in lessons.items()]
@@ -297,7 +314,7 @@ def _shown(outcome: Outcome, name: str) -> list[int]:
     """Failures first, then goals in the other room, then the rest; a few of them."""
     played, tasks = outcome.played[name], outcome.tasks
     assert tasks is not None
-    order = np.lexsort((~tasks.far, played.success))
+    order = np.lexsort((~tasks.far[: len(played.success)], played.success))
     return order[: PLANS // len(outcome.models)].tolist()
 
 

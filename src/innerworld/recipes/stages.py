@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from innerworld import checkpoint, models
 from innerworld.agent import Agent
+from innerworld.config import build
 from innerworld.data import POLICIES, About, Store, collect
 from innerworld.disk import write_atomic
 from innerworld.envs import make, spec_of
@@ -18,7 +22,8 @@ from innerworld.errors import UserError, choose
 from innerworld.evaluate.control import GoalWorlds, Played, Tasks, draw_tasks, play, play_policy, summary
 from innerworld.evaluate.judge import Knowledge, judge
 from innerworld.log import progress
-from innerworld.models import Oracle
+from innerworld.models.oracle import Oracle, OracleConfig
+from innerworld.plan import PLANNERS, Planner
 from innerworld.recipes.lesson import Lesson, episodes, read, teach
 from innerworld.recipes.two_rooms import Control, Run
 from innerworld.world import WorldModel
@@ -53,7 +58,7 @@ class Outcome:
         found: dict[str, dict[str, float]] = {name: dict(known.metrics) for name, known in self.knowledge.items()}
         if self.tasks is not None:
             for name, played in self.played.items():
-                found[name] = found.get(name, {}) | summary(played, self.tasks.far)
+                found[name] = found.get(name, {}) | summary(played, self.tasks.far[: len(played.success)])
         return found
 
 
@@ -102,10 +107,19 @@ def lesson(run: Run, name: str, folder: Path) -> Lesson:
 
 
 def examine(
-    learners: dict[str, tuple[WorldModel, Lesson]], store: Store, control: Control, seed: int, quiet: bool = False
+    learners: dict[str, tuple[WorldModel, Lesson]],
+    store: Store,
+    control: Control,
+    seed: int,
+    quiet: bool = False,
+    own: Mapping[str, Control] = MappingProxyType({}),
 ) -> Outcome:
-    """Judge every learner on the same held-out episodes and, where the world has goals, let all try the same ones."""
-    outcome = Outcome({name: model for name, (model, _) in learners.items()})
+    """Judge every learner on the same held-out episodes and, where the world has goals, let all try the same ones.
+
+    Judging and acting happen on the CPU, where the worlds are; the models are moved there.
+    `own` gives a learner a control of its own; with fewer episodes, it tries the first of the same goals.
+    """
+    outcome = Outcome({name: model.to("cpu") for name, (model, _) in learners.items()})
     with progress("judge", len(learners), quiet) as show:
         for done, (name, (model, taught)) in enumerate(learners.items(), 1):
             learn, held_out = episodes(taught, store)
@@ -113,34 +127,45 @@ def examine(
             show(done)
     first = next(iter(learners.values()))[1]
     try:
-        worlds = _goal_worlds(store, control.episodes)
+        worlds = goal_worlds(store, first, control.episodes)
+        outcome.tasks = tasks = draw_goals(store, episodes(first, store)[1], worlds, seed)
     except UserError as error:
         outcome.untried = str(error)
         return outcome
-    if any(taught.frame_skip > 1 for _, taught in learners.values()):
-        outcome.untried = "acting with frame_skip > 1 is not built yet"
-        return outcome
-    try:
-        tasks = draw_tasks(store, episodes(first, store)[1], control.episodes, worlds, seed, _far(worlds))
-    except UserError as error:
-        outcome.untried = str(error)
-        return outcome
-    outcome.tasks = tasks
     players = dict(outcome.models)
-    if isinstance(worlds, Simulated):
-        privileged = store.spec.only(*(name for name in store.spec.vectors()))
-        players["oracle"] = Oracle(Oracle.Config(), privileged, worlds.dynamics())
+    oracle = _oracle(worlds, store)
+    if oracle is not None:
+        players["oracle"] = oracle
     for name, model in players.items():
-        with progress(f"reach goals: {name}", control.budget, quiet) as show:
-            outcome.played[name] = play(worlds, tasks, agent(model, control), control.budget, seed, show)
+        its = own.get(name, control)
+        few = worlds if its.episodes == control.episodes else goal_worlds(store, first, its.episodes)
+        with progress(f"reach goals: {name}", its.budget, quiet) as show:
+            played = play(few, tasks.first(its.episodes), agent(model, its), its.budget, seed, show)
+        outcome.played[name] = played
     for name, policy in POLICIES.items():
         outcome.played[name] = play_policy(worlds, tasks, policy(store.spec), control.budget, seed)
     return outcome
 
 
+def own_controls(run: Run) -> dict[str, Control]:
+    """The control of each school that does not try all goals or does not count all steps."""
+    found = {}
+    for name, school in run.schools.items():
+        mind = run.control.agent.model_copy(update={"every": school.every})
+        few = min(school.goals or run.control.episodes, run.control.episodes)
+        found[name] = run.control.model_copy(update={"agent": mind, "episodes": few})
+    return found
+
+
 def agent(model: WorldModel, control: Control) -> Agent:
-    again = control.planner.model_copy(update={"rounds": control.rounds_again})
-    return Agent(model, control.planner, control.agent, again)
+    """The agent that a run's `control` describes. Raises `UserError` for an unknown planner or setting."""
+    first = planner(control)
+    again = {"rounds": control.rounds_again} if "rounds" in type(first).model_fields else {}
+    return Agent(model, first, control.agent, first.model_copy(update=again))
+
+
+def planner(control: Control) -> Planner:
+    return build(choose("planner", control.search, PLANNERS), control.planner, "planner")
 
 
 def load_learner(folder: Path, data: Path | None = None) -> tuple[WorldModel, Lesson, Store]:
@@ -153,13 +178,26 @@ def load_learner(folder: Path, data: Path | None = None) -> tuple[WorldModel, Le
 
 def write_results(outcome: Outcome, run: dict[str, Any], path: Path) -> None:
     """All numbers and what made them, as JSON."""
-    text = json.dumps({"run": run, "results": outcome.results()}, indent=2)
+    results = {
+        name: {key: value if math.isfinite(value) else None for key, value in found.items()}
+        for name, found in outcome.results().items()
+    }
+    text = json.dumps({"run": run, "results": results}, indent=2, allow_nan=False)
     write_atomic(path, [text.encode()])
 
 
-def _goal_worlds(store: Store, n: int) -> Any:
+def _oracle(worlds: object, store: Store) -> WorldModel | None:
+    """The world itself as a model, where it gives its dynamics away."""
+    if not isinstance(worlds, Simulated):
+        return None
+    return Oracle(OracleConfig(), store.spec.only(*store.spec.vectors()), worlds.dynamics())
+
+
+def goal_worlds(store: Store, taught: Lesson, n: int) -> GoalWorlds:
     """As many worlds as there are tasks. Raises `UserError` where the store's world has no goals or is unknown."""
     env = store.meta.about.env
+    if taught.frame_skip > 1:
+        raise UserError("acting with frame_skip > 1 is not built yet")
     if not env or "state" not in store.spec.obs:
         raise UserError("the store names no environment, or has no `state` sensor to judge success by")
     size = next((shape[0] for shape in store.spec.obs.values() if len(shape) == 3), 64)
@@ -167,6 +205,11 @@ def _goal_worlds(store: Store, n: int) -> Any:
     if not isinstance(worlds, GoalWorlds):
         raise UserError(f"{env} cannot begin at a given state or tell whether one is reached")
     return worlds
+
+
+def draw_goals(store: Store, held_out: np.ndarray, worlds: GoalWorlds, seed: int) -> Tasks:
+    """A task for each of the worlds; where a world has rooms, every other goal lies in another one than its start."""
+    return draw_tasks(store, held_out, worlds.num_envs, worlds, seed, _far(worlds))
 
 
 def _far(worlds: Any) -> Any:

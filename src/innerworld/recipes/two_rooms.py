@@ -9,7 +9,7 @@ from pydantic import Field
 from innerworld.agent import AgentConfig
 from innerworld.config import Config
 from innerworld.plan import ICEM
-from innerworld.train import TrainConfig
+from innerworld.training import TrainConfig
 
 
 class School(Config):
@@ -20,6 +20,8 @@ class School(Config):
     batch: int = Field(default=64, description="clips in a training step", ge=1)
     length: int = Field(default=12, description="actions in a clip", ge=1)
     train: TrainConfig = Field(default=TrainConfig(), description="the training")
+    goals: int | None = Field(default=None, description="tries the first so many goals only; null: all of them", ge=2)
+    every: int = Field(default=1, description="when acting, counts every k-th imagined step", ge=1)
 
 
 class Control(Config):
@@ -27,8 +29,9 @@ class Control(Config):
 
     episodes: int = Field(default=100, description="goals to be reached, fixed beforehand", ge=2)
     budget: int = Field(default=50, description="steps for each", ge=1)
-    planner: ICEM = Field(default=ICEM(), description="the search of an episode's first plan")
-    rounds_again: int = Field(default=2, description="rounds of every later plan, which starts warm", ge=1)
+    search: str = Field(default="icem", description="name of the planner")
+    planner: dict[str, Any] = Field(default={}, description="its settings for an episode's first plan")
+    rounds_again: int = Field(default=4, description="rounds of every later plan, which starts warm", ge=1)
     agent: AgentConfig = Field(default=AgentConfig(), description="the agent")
 
 
@@ -52,13 +55,16 @@ def two_rooms(seed: int = 0) -> Run:
         lr=1e-3, weight_decay=1e-4, warmup=100, final_lr_fraction=0.05, clip_grad=1.0, check_every=200, save_every=200,
         keep=2, device="cpu", seed=seed,
     )  # fmt: skip
+    # The RSSM compares decoded pictures with the goal, which is dear: it tries fewer goals and looks at fewer steps.
+    small = train.model_copy(update={"lr": 2e-3, "clip_grad": 100.0, "final_lr_fraction": 0.2, "steps": 1800})
     return Run(
         seed=seed,
         schools={
-            "jepa": School(batch=64, length=12, train=train.model_copy(update={"steps": 1200})),
-            "rssm": School(batch=32, length=16, train=train.model_copy(update={"steps": 1200})),
+            "jepa": School(batch=64, length=12, train=train.model_copy(update={"steps": 1000})),
+            "rssm": School(batch=16, length=16, train=small, goals=10, every=4),
         },
         control=Control(
+            search="icem",
             planner=ICEM(
                 horizon=32,
                 samples=256,
@@ -69,7 +75,7 @@ def two_rooms(seed: int = 0) -> Run:
                 min_std=0.1,
                 noise_beta=2.0,
                 momentum=0.0,
-            ),
+            ).model_dump(),
             rounds_again=4,
             agent=AgentConfig(execute=2),
         ),

@@ -22,7 +22,7 @@ TOLERANCE = 1e-4  # between two ways to compute the same number in float32, rela
 def check_world_model(build: Build, spec: Spec, overfit_steps: int = 150) -> None:
     """Raise `AssertionError`, with a sentence, unless `build(spec)` keeps the contract of `WorldModel`.
 
-    Checked: shapes of every verb; rows of a batch are independent; `predict` does not mutate; `watch` equals `encode`
+    Checked: shapes of every verb; nothing given is changed; rows of a batch are independent; `watch` equals `encode`
     step by step; `imagine` equals a loop over `predict`; `dream` follows its policy; a goal is its own best match;
     the same seed gives the same result; save and load are bit-exact; every parameter gets a gradient and one clip can
     be overfitted (both only where there is something to learn).
@@ -32,8 +32,8 @@ def check_world_model(build: Build, spec: Spec, overfit_steps: int = 150) -> Non
     clip = random_clip(spec, b=3, t=5)
     with torch.no_grad():
         _shapes(model, clip)
+        _no_mutation(model, random_clip(spec, b=3, t=1, seed=1))  # a fresh one, which nothing has changed yet
         _independent_rows(model, clip)
-        _no_mutation(model, clip)
         _watch_is_encode(model, clip)
         _imagine_is_predict(model, clip)
         _dream_follows(model, clip)
@@ -88,20 +88,10 @@ def _shapes(model: WorldModel, clip: Clip) -> None:
     loss, parts = model.loss(clip)
     assert loss.ndim == 0 and bool(loss.isfinite()), f"loss is {loss}, expected a finite scalar"
     assert parts and all(torch.as_tensor(part).ndim == 0 for part in parts.values()), "loss needs named scalar parts"
-    assert not any(torch.as_tensor(part).requires_grad for part in parts.values()), "parts of the loss must be detached"
-
-
-def _independent_rows(model: WorldModel, clip: Clip) -> None:
-    alone = clip.rows(slice(0, 1))
-    together = model.watch(clip)
-    _close(model, each(lambda value: value[:1], together), model.watch(alone), "a row of watch depends on other rows")
-    actions = clip.action[:, None].expand(-1, 2, -1, -1)
-    futures = model.imagine(at(together, 0), actions)
-    future = model.imagine(each(lambda value: value[:1, 0], together), actions[:1])
-    _close(model, each(lambda value: value[:1], futures), future, "a row of imagine depends on other rows", axes=3)
 
 
 def _no_mutation(model: WorldModel, clip: Clip) -> None:
+    now, after = each(Tensor.clone, clip.at(0)), each(Tensor.clone, clip.at(1))
     state = model.encode(clip.at(0))
     before = each(Tensor.clone, state)
     action = clip.action[:, 0].clone()
@@ -111,6 +101,19 @@ def _no_mutation(model: WorldModel, clip: Clip) -> None:
     for name, value in state.items():
         assert torch.equal(value, before[name]), f"predict, imagine or encode changed the state's {name}"
     assert torch.equal(action, clip.action[:, 0]), "predict changed its action"
+    assert _same(now, clip.at(0)) and _same(after, clip.at(1)), "encode changed what it was shown"
+
+
+def _independent_rows(model: WorldModel, clip: Clip) -> None:
+    together = model.watch(clip)
+    actions = clip.action[:, None].expand(-1, 2, -1, -1)
+    futures = model.imagine(at(together, 0), actions)
+    for b in (2, 1):  # 2 first: batch statistics of a single row are an error, which says less
+        few = model.watch(clip.rows(slice(0, b)))
+        _close(model, each(lambda value, b=b: value[:b], together), few, "a row of watch depends on other rows")
+        future = model.imagine(each(lambda value, b=b: value[:b, 0], together), actions[:b])
+        first = each(lambda value, b=b: value[:b], futures)
+        _close(model, first, future, "a row of imagine depends on other rows", axes=3)
 
 
 def _watch_is_encode(model: WorldModel, clip: Clip) -> None:
@@ -149,15 +152,25 @@ def candidates_first(state: State, n: int) -> State:
 
 
 def _same_seed(build: Build, spec: Spec, clip: Clip) -> None:
+    """Building and the loss may draw from torch's global state; `predict` only from the generator that it is given."""
     found = []
-    for _ in range(2):
+    for elsewhere in (8, 9):
         torch.manual_seed(7)
         model = build(spec).eval()
-        state = model.predict(model.encode(clip.at(0)), clip.action[:, 0], Generator().manual_seed(3))
-        torch.manual_seed(8)
-        found.append((state, model.loss(clip)[0]))
-    assert all(torch.equal(value, found[1][0][name]) for name, value in found[0][0].items()), "seeded predict varies"
-    assert torch.equal(found[0][1], found[1][1]), "loss differs under the same seed"
+        state = model.encode(clip.at(0))
+        torch.manual_seed(elsewhere)
+        likely = model.predict(state, clip.action[:, 0])
+        drawn = model.predict(state, clip.action[:, 0], Generator().manual_seed(3))
+        torch.manual_seed(10)
+        found.append((likely, drawn, model.loss(clip)[0]))
+    (likely, drawn, loss), (likely_again, drawn_again, loss_again) = found
+    assert _same(likely, likely_again), "predict without a generator varies: it must give what is most likely"
+    assert _same(drawn, drawn_again), "predict ignores its generator: the same seed gives another state"
+    assert torch.equal(loss, loss_again), "loss differs under the same seed"
+
+
+def _same(a: State, b: State) -> bool:
+    return all(torch.equal(value, b[name]) for name, value in a.items())
 
 
 def _decode_fits(model: WorldModel, clip: Clip) -> None:
@@ -179,17 +192,24 @@ def _save_and_load(model: WorldModel, clip: Clip) -> None:
         for name, value in model.state_dict().items():
             assert torch.equal(value, again.state_dict()[name]), f"{name} changed on disk"
         state, loaded = model.watch(clip), again.watch(clip)
-        assert all(torch.equal(value, loaded[name]) for name, value in state.items()), "a loaded model thinks otherwise"
+        assert _same(state, loaded), "a loaded model thinks otherwise"
 
 
 def check_gradients(model: Learner, clip: Clip) -> None:
-    """A gradient reaches every parameter, in a few steps: zero-initialised gates let nothing through at the first."""
+    """A gradient reaches every parameter, in a few steps: zero-initialised gates let nothing through at the first.
+
+    The parts of the loss must drag none along, or whoever logs them keeps every step's graph.
+    """
     model.train()
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
     seen: set[str] = set()
     for _ in range(4):
         optimiser.zero_grad()
-        model.loss(clip)[0].backward()
+        loss, parts = model.loss(clip)
+        assert not any(torch.as_tensor(part).requires_grad for part in parts.values()), (
+            "parts of the loss must be detached"
+        )
+        loss.backward()
         seen |= {name for name, p in model.named_parameters() if p.grad is not None and bool(p.grad.any())}
         optimiser.step()
         model.after_step()

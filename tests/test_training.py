@@ -22,7 +22,7 @@ from innerworld.config import Config
 from innerworld.errors import UserError
 from innerworld.evaluate.collapse import CollapseWatch
 from innerworld.log import JsonLines
-from innerworld.train import Interrupted, TrainConfig, choose_device, learning_rate, train
+from innerworld.training import Interrupted, TrainConfig, choose_device, learning_rate, train
 from innerworld.types import Clip, Obs, Spec, State
 from innerworld.world import WorldModel
 
@@ -170,7 +170,7 @@ def test_ctrl_c_by_signal_finishes_the_step_and_restores_the_handlers(tmp_path: 
 
 def test_a_second_ctrl_c_a_while_later_acts_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([0.0, 0.0, 5.0])
-    monkeypatch.setattr("innerworld.train.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("innerworld.training.time.monotonic", lambda: next(now))
 
     def twice(clip: Clip) -> Clip:
         signal.raise_signal(signal.SIGINT)

@@ -1,0 +1,71 @@
+"""What can be done with one taught model: judge it, and watch it plan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from innerworld.evaluate.control import play
+from innerworld.evaluate.judge import judge
+from innerworld.log import progress
+from innerworld.recipes.demo import finish
+from innerworld.recipes.lesson import episodes
+from innerworld.recipes.pages import page, plan_page
+from innerworld.recipes.stages import Outcome, agent, draw_goals, examine, goal_worlds, load_learner
+from innerworld.recipes.two_rooms import Control
+from innerworld.report import write
+
+
+def evaluate_run(
+    folder: Path, data: Path | None, control: Control, seed: int, quiet: bool = False, command: str = ""
+) -> dict[str, Any]:
+    """Judge one taught model and let it reach goals where its world has any; report and numbers go into its folder."""
+    model, taught, store = load_learner(folder, data)
+    outcome = examine({taught.family: (model, taught)}, store, control, seed, quiet)
+    lead = f"One model, {taught.family}, judged on {len(store):,} episodes of {store.meta.about.env or 'a log'}."
+    made = page(
+        f"innerworld: {folder.name}",
+        lead,
+        command,
+        outcome,
+        {taught.family: taught},
+        {taught.family: folder},
+        store,
+        control,
+        seed,
+    )
+    return finish(
+        outcome, {"folder": str(folder), "control": control.model_dump(mode="json"), "seed": seed}, made, folder
+    )
+
+
+def plan_run(
+    folder: Path, data: Path | None, control: Control, seed: int, quiet: bool = False, command: str = ""
+) -> dict[str, Any]:
+    """Let one taught model reach `control.episodes` held-out goals and draw each plan; writes `plan.html`.
+
+    Raises `UserError` where the store's world has no goals or cannot be played.
+    """
+    model, taught, store = load_learner(folder, data)
+    worlds = goal_worlds(store, taught, control.episodes)
+    learn, held_out = episodes(taught, store)
+    outcome = Outcome({taught.family: model})
+    outcome.knowledge[taught.family] = judge(model, store, learn, held_out, taught.frame_skip, seed)
+    outcome.tasks = tasks = draw_goals(store, held_out, worlds, seed)
+    with progress("reach goals", control.budget, quiet) as show:
+        played = play(worlds, tasks, agent(model, control), control.budget, seed, show)
+    outcome.played[taught.family] = played
+    made = plan_page(
+        f"innerworld: {folder.name} plans", command, outcome, {taught.family: folder}, store, control, seed
+    )
+    report = write(made, folder / "plan.html")
+    rows = [
+        {
+            "start": tasks.start[k].tolist(),
+            "goal": tasks.goal[k].tolist(),
+            "reached": bool(played.success[k]),
+            "steps": int(played.steps[k]),
+        }
+        for k in range(len(played.success))
+    ]
+    return {"report": str(report), "plan_ms": played.plan_ms, "episodes": rows}

@@ -1,0 +1,141 @@
+"""A lesson can be interrupted anywhere and repeated exactly; a folder holds one lesson."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from innerworld import checkpoint
+from innerworld.data import Clips, Store
+from innerworld.errors import UserError
+from innerworld.recipes.lesson import Lesson, episodes, read, seen, teach
+from innerworld.testing.world_model import random_clip
+from innerworld.training import Interrupted, TrainConfig
+from innerworld.types import Clip, Spec
+
+SPEC = Spec({"pixels": (16, 16, 3), "state": (2,)}, 2)
+TINY = {"channels": 2, "latent": 4, "hidden": 8, "slices": 8, "dropout": 0.1, "predictor": "transformer", "heads": 2}
+TRAIN = TrainConfig(steps=8, lr=1e-3, warmup=2, log_every=1, check_every=4, save_every=2, device="cpu", seed=3)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("store") / "data"
+    store = Store.create(path, SPEC)
+    for seed in range(10):
+        store.add(random_clip(SPEC, 1, 9, seed))
+    return path
+
+
+def lesson(data: Path, **other: Any) -> Lesson:
+    plain = {"data": str(data), "batch": 4, "length": 3, "model": TINY | {"head_dim": 4}, "train": TRAIN.model_dump()}
+    return Lesson.model_validate(plain | other)
+
+
+def weights(folder: Path) -> dict[str, Tensor]:
+    return checkpoint.load(folder).state_dict()
+
+
+def interrupt_at(step: int, error: type[BaseException], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, when the batch of that training step is drawn."""
+    plain = Clips.batch
+
+    def batch(self: Clips, at: int) -> Clip:
+        if at == step:
+            monkeypatch.setattr(Clips, "batch", plain)
+            raise error
+        return plain(self, at)
+
+    monkeypatch.setattr(Clips, "batch", batch)
+
+
+@pytest.mark.parametrize(("error", "raised"), [(KeyboardInterrupt, Interrupted), (MemoryError, MemoryError)])
+def test_an_interrupted_lesson_ends_in_the_same_weights(error, raised, data, tmp_path, monkeypatch) -> None:
+    """Asked to stop, it saves first; killed by an error, it goes on from the last checkpoint."""
+    teach(lesson(data), tmp_path / "whole", quiet=True)
+    interrupt_at(5, error, monkeypatch)
+    with pytest.raises(raised):
+        teach(lesson(data), tmp_path / "parts", quiet=True)
+    torch.manual_seed(99)  # another process would be elsewhere
+    teach(lesson(data), tmp_path / "parts", quiet=True, resume=True)
+    whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
+    assert whole.keys() == parts.keys() and all(torch.equal(value, parts[name]) for name, value in whole.items())
+
+
+def test_a_lesson_that_is_done_is_only_loaded(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taught = teach(lesson(data), tmp_path / "run", quiet=True)
+    interrupt_at(1, AssertionError, monkeypatch)  # no step is taken
+    again = teach(lesson(data), tmp_path / "run", quiet=True, resume=True)
+    assert not again.training
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in taught.state_dict().items())
+
+
+def test_the_same_lesson_gives_the_same_weights_and_another_seed_others(data: Path, tmp_path: Path) -> None:
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        torch.manual_seed(hash(name) % 1000)
+        train = TRAIN.model_copy(update={"seed": seed, "steps": 2})
+        teach(lesson(data, train=train.model_dump()), tmp_path / name, quiet=True)
+    a, b, c = (weights(tmp_path / name)["eyes.out.weight"] for name in "abc")
+    assert torch.equal(a, b) and not torch.allclose(a, c, atol=1e-2)
+
+
+def test_the_folder_tells_the_whole_story(data: Path, tmp_path: Path) -> None:
+    teach(lesson(data), tmp_path / "run", quiet=True, command="innerworld train jepa")
+    assert read(tmp_path / "run") == lesson(data)
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["command"] == "innerworld train jepa"
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss" in row][-1] == 7
+    assert any("effective_rank" in row and "probe_r2" in row for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("other", "sentence"),
+    [
+        ({"batch": 5}, "begun with batch=4, not 5"),
+        ({"model": TINY | {"head_dim": 2}}, "begun with model.head_dim=4, not 2"),
+        ({"train": TRAIN.model_copy(update={"lr": 0.1}).model_dump()}, "begun with train.lr=0.001, not 0.1"),
+        ({"sensors": ("state",)}, "begun with sensors="),
+    ],
+)
+def test_another_lesson_in_the_same_folder_is_refused(other: dict, sentence: str, data: Path, tmp_path: Path) -> None:
+    first = lesson(data, train=TRAIN.model_copy(update={"steps": 1}).model_dump())
+    teach(first, tmp_path / "run", quiet=True)
+    changed = {"train": first.train.model_dump()} | other
+    with pytest.raises(UserError, match=sentence):
+        teach(lesson(data, **changed), tmp_path / "run", quiet=True, resume=True)
+    with pytest.raises(UserError, match="already holds a run"):
+        teach(first, tmp_path / "run", quiet=True)
+    assert read(tmp_path / "run") == first
+
+
+def test_steps_may_grow(data: Path, tmp_path: Path) -> None:
+    for steps in (2, 4):
+        train = TRAIN.model_copy(update={"steps": steps}).model_dump()
+        teach(lesson(data, train=train), tmp_path / "run", quiet=True, resume=steps > 2)
+    assert read(tmp_path / "run").train.steps == 4
+    assert '"step": 3' in (tmp_path / "run" / "log.jsonl").read_text()
+
+
+def test_what_is_seen_and_what_is_held_out(data: Path) -> None:
+    store = Store.open(data)
+    assert seen(lesson(data), store) == SPEC.only("pixels")  # images where there are some
+    assert seen(lesson(data, sensors=("state",)), store) == SPEC.only("state")
+    with pytest.raises(UserError, match="no sensor 'pixel'"):
+        seen(lesson(data, sensors=("pixel",)), store)
+    learn, held_out = episodes(lesson(data, held_out=0.3), store)
+    assert len(held_out) == 3 and sorted([*learn, *held_out]) == list(range(10))
+    assert episodes(lesson(data, held_out=0.3, split_seed=1), store)[1].tolist() != held_out.tolist()
+
+
+def test_a_folder_without_a_run_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no run"):
+        read(tmp_path)
+    for text, sentence in (("{", "cannot read"), ("[]", "not a JSON object"), ('{"lesson": {"bach": 1}}', "'batch'")):
+        (tmp_path / "run.json").write_text(text)
+        with pytest.raises(UserError, match=sentence):
+            read(tmp_path)

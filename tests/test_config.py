@@ -1,0 +1,83 @@
+"""Configurations: wrong keys and values are named, with the nearest right one."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field, ValidationError
+
+from innerworld.config import Config, build, override
+from innerworld.errors import UserError, choose, nearest
+
+
+class Inner(Config):
+    width: int = Field(default=4, description="channels", ge=1)
+    name: str = Field(default="a", description="a name")
+
+
+class Outer(Config):
+    steps: int = Field(default=10, description="steps")
+    rate: float = Field(default=0.1, description="rate")
+    sensors: tuple[str, ...] = Field(default=(), description="names")
+    inner: Inner = Field(default=Inner(), description="a part")
+
+
+def test_a_config_is_frozen() -> None:
+    with pytest.raises(ValidationError):
+        Outer().steps = 3  # pyright: ignore
+
+
+def test_build_names_the_field_and_the_nearest() -> None:
+    assert build(Outer, {"inner": {"width": 2}}) == Outer(inner=Inner(width=2))
+    with pytest.raises(UserError, match=r"^unknown key 'run.json.inner.widht'. Did you mean 'width'\?$"):
+        build(Outer, {"inner": {"widht": 2}}, "run.json")
+    with pytest.raises(UserError, match=r"^inner.width: input should be greater than or equal to 1 \(got 0\)$"):
+        build(Outer, {"inner": {"width": 0}})
+    with pytest.raises(UserError, match=r"steps: .*; rate: "):
+        build(Outer, {"steps": "many", "rate": "fast"})
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["steps=3", "inner.width=8"], Outer(steps=3, inner=Inner(width=8))),
+        (["rate=1e-3"], Outer(rate=1e-3)),
+        (["inner.name=plain text"], Outer(inner=Inner(name="plain text"))),
+        (["inner.name=a=b"], Outer(inner=Inner(name="a=b"))),
+        (['sensors=["left","right"]'], Outer(sensors=("left", "right"))),
+        (["steps=3", "steps=4"], Outer(steps=4)),
+    ],
+)
+def test_override(words: list[str], expected: Outer) -> None:
+    assert override(Outer(), words) == expected
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("steps", "write overrides as key=value"),
+        ("step=3", "unknown key 'step'. Did you mean 'steps'"),
+        ("inner.widht=3", "Did you mean 'inner.width'"),
+        ("steps.inner=3", "unknown key 'steps.inner'"),
+        ("steps=1.5", "steps: .*got 1.5"),
+        ("inner.width=null", "inner.width: "),
+    ],
+)
+def test_a_wrong_override_is_named(word: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence) as caught:
+        override(Outer(), [word])
+    assert "\n" not in str(caught.value)
+
+
+@given(st.builds(Outer, steps=st.integers(), rate=st.floats(allow_nan=False), inner=st.builds(Inner, name=st.text())))
+def test_json_there_and_back(config: Outer) -> None:
+    assert build(Outer, config.model_dump(mode="json")) == config
+
+
+def test_choose_names_the_nearest_and_lists_all() -> None:
+    known = {"jepa": 1, "rssm": 2}
+    assert choose("family", "rssm", known) == 2
+    with pytest.raises(UserError, match=r"^unknown family 'jeppa'. Did you mean 'jepa'\? Known: jepa, rssm$"):
+        choose("family", "jeppa", known)
+    assert nearest("zzz", ["jepa"]) == ""

@@ -1,0 +1,59 @@
+"""Every family keeps the contract, in every world; planners: tests/testing/test_planner.py."""
+
+from __future__ import annotations
+
+import pytest
+
+from innerworld.config import Config
+from innerworld.envs.two_rooms import Dynamics
+from innerworld.models import JEPA, MODELS, RSSM, Oracle
+from innerworld.models.oracle import OracleConfig
+from innerworld.testing import check_world_model
+from innerworld.types import Spec
+
+WORLDS = {
+    "pixels": Spec({"pixels": (16, 16, 3)}, 2),
+    "vector": Spec({"speed": (3,)}, 2),
+    "mixed": Spec({"pixels": (16, 24, 3), "speed": (3,), "touch": (16, 16, 1)}, 2),
+    "choices": Spec({"pixels": (16, 16, 1), "speed": (3,)}, 4, discrete=True),
+}
+JEPA_TINY = {"channels": 4, "latent": 8, "hidden": 16, "slices": 16, "heads": 2, "head_dim": 4}
+JEPA_VIT = {"encoder": "vit", "image_size": 16, "patch": 8, "vit_dim": 12, "vit_depth": 1}
+RSSM_TINY = {"deter": 64, "hidden": 32, "stoch": 8, "classes": 4, "depth": 8, "units": 32, "layers": 1, "mults": (1, 2)}
+RSSM_TINY |= {"image": "strided", "image_size": 8}
+SETTINGS: dict[str, dict[str, Config]] = {
+    "jepa": {
+        "mlp": JEPA.Config.model_validate(JEPA_TINY),
+        "mlp, all terms": JEPA.Config.model_validate(
+            JEPA_TINY
+            | {"rollout": 4, "detach": True, "std": 1.0, "cov": 1.0, "smooth": 0.1, "inverse": 1.0, "image_size": 8}
+        ),
+        "transformer": JEPA.Config.model_validate(
+            JEPA_TINY | {"predictor": "transformer", "history": 3, "rollout": 5, "dropout": 0.1}
+        ),
+        "transformer without memory": JEPA.Config.model_validate(JEPA_TINY | {"predictor": "transformer"}),
+        "vit, projectors": JEPA.Config.model_validate(
+            JEPA_TINY | JEPA_VIT | {"predictor": "transformer", "history": 3, "projector": 16}
+        ),
+    },
+    "rssm": {
+        "categorical": RSSM.Config.model_validate(RSSM_TINY),
+        "gaussian": RSSM.Config.model_validate(RSSM_TINY | {"latent": "gaussian"}),
+    },
+}
+CASES = [(family, name, world) for family, all in SETTINGS.items() for name in all for world in WORLDS]
+
+
+@pytest.mark.parametrize(("family", "name", "world"), CASES, ids=["-".join(case) for case in CASES])
+def test_every_family_keeps_the_contract(family: str, name: str, world: str) -> None:
+    config = SETTINGS[family][name]
+    check_world_model(lambda spec: MODELS[family](config, spec), WORLDS[world])
+
+
+def test_the_oracle_keeps_the_contract() -> None:
+    spec = Spec({"state": (2,), "layout": (4,)}, 2)
+    check_world_model(lambda spec: Oracle(OracleConfig(), spec, Dynamics(size=64, speed=4.0)), spec)
+
+
+def test_no_family_is_left_out() -> None:
+    assert {*SETTINGS, "oracle"} == set(MODELS)
