@@ -46,7 +46,8 @@ def test_import_loads_no_torch():
 
 def test_train_is_the_function_after_its_module_was_imported():
     code = (
-        "import innerworld.training, innerworld; from innerworld.training import TrainConfig; from innerworld import train;"
+        "import innerworld.training, innerworld; from innerworld.training import TrainConfig;"
+        "from innerworld import train;"
         "assert train is innerworld.train and train.__name__ == 'train';"
         "assert innerworld.TrainConfig is TrainConfig;"
         "import innerworld.checkpoint; assert innerworld.checkpoint.load is innerworld.load"

@@ -31,7 +31,7 @@ def test_lewm_has_the_published_size() -> None:
     with torch.device("meta"):
         model = JEPA(JEPAConfig.model_validate(JEPA.presets["lewm"]), Spec({"pixels": (224, 224, 3)}, 10))
     eyes, predictor = model.eyes, model.predictor
-    assert count(eyes.encoders) == 5_501_376
+    assert count(eyes.image_eyes) == 5_501_376
     assert count(eyes.out) == count(predictor.out) == 792_768  # pyright: ignore
     assert count(predictor.body) == 10_788_480  # pyright: ignore
     assert count(predictor.embed) == 156_096 and count(predictor.mix) == 110  # pyright: ignore

@@ -30,7 +30,7 @@ def tiny(**other: Any) -> Run:
     values = two_rooms().model_dump() | {"episodes": 40, "worlds": 20, "held_out": 0.2}
     for name, model in (("jepa", JEPA), ("rssm", RSSM)):
         school = values["schools"][name]
-        school |= {"model": school["model"] | model, "batch": 4, "length": 4, "goals": None}
+        school |= {"model": school["model"] | model, "batch": 4, "length": 4, "goals": None, "agent": None}
         school["train"] |= {"steps": 6, "warmup": 2, "log_every": 2, "check_every": 3, "save_every": 2}
     values["control"] |= {"episodes": 4, "budget": 4, "rounds_again": 1}
     values["control"]["planner"] |= {"horizon": 4, "samples": 16, "rounds": 2, "elites": 4, "populations": 1}

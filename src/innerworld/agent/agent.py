@@ -39,8 +39,9 @@ class Agent:
         self.again = again or planner
         if self.again.horizon != planner.horizon:
             raise UserError(f"the planners' horizons differ: {planner.horizon} and {self.again.horizon}")
-        if config.execute > planner.horizon:
-            raise UserError(f"execute={config.execute} is beyond the plan's {planner.horizon} steps")
+        for name, steps in (("execute", config.execute), ("every", config.every)):
+            if steps > planner.horizon:
+                raise UserError(f"{name}={steps} is beyond the plan's {planner.horizon} steps")
         self.model, self.planner, self.config = model, planner, config
         self.plan_ms: list[float] = []
         self.plan: Plan | None = None

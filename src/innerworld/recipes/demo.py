@@ -15,8 +15,8 @@ from innerworld.recipes.two_rooms import Run
 from innerworld.report import write
 
 LEAD = (
-    "A machine watched a small world, learnt to foresee it, and then reached goals in it by imagining what its actions "
-    "would bring. Two schools of world models stand side by side, taught from the same clips."
+    "A machine watched a small world, learnt to foresee what its actions bring, and was asked to reach goals by "
+    "imagining. Two schools of world models stand side by side, taught from the same episodes."
 )
 
 

@@ -151,7 +151,7 @@ def own_controls(run: Run) -> dict[str, Control]:
     """The control of each school that does not try all goals or does not count all steps."""
     found = {}
     for name, school in run.schools.items():
-        mind = run.control.agent.model_copy(update={"every": school.every})
+        mind = school.agent or run.control.agent
         few = min(school.goals or run.control.episodes, run.control.episodes)
         found[name] = run.control.model_copy(update={"agent": mind, "episodes": few})
     return found

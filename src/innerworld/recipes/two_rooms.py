@@ -21,7 +21,7 @@ class School(Config):
     length: int = Field(default=12, description="actions in a clip", ge=1)
     train: TrainConfig = Field(default=TrainConfig(), description="the training")
     goals: int | None = Field(default=None, description="tries the first so many goals only; null: all of them", ge=2)
-    every: int = Field(default=1, description="when acting, counts every k-th imagined step", ge=1)
+    agent: AgentConfig | None = Field(default=None, description="an agent of its own; null: that of the control")
 
 
 class Control(Config):
@@ -56,12 +56,12 @@ def two_rooms(seed: int = 0) -> Run:
         keep=2, device="cpu", seed=seed,
     )  # fmt: skip
     # The RSSM compares decoded pictures with the goal, which is dear: it tries fewer goals and looks at fewer steps.
-    small = train.model_copy(update={"lr": 2e-3, "clip_grad": 100.0, "final_lr_fraction": 0.2, "steps": 1800})
+    small = train.model_copy(update={"lr": 2e-3, "clip_grad": 100.0, "final_lr_fraction": 0.2, "steps": 1500})
     return Run(
         seed=seed,
         schools={
-            "jepa": School(batch=64, length=12, train=train.model_copy(update={"steps": 1000})),
-            "rssm": School(batch=16, length=16, train=small, goals=10, every=4),
+            "jepa": School(batch=64, length=12, train=train.model_copy(update={"steps": 900})),
+            "rssm": School(batch=16, length=16, train=small, goals=6, agent=AgentConfig(execute=4, every=8)),
         },
         control=Control(
             search="icem",
