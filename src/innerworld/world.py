@@ -78,8 +78,8 @@ class WorldModel(nn.Module, ABC):
     def imagine(self, state: State, actions: Tensor) -> State:
         """n candidate futures that share one past: `state` each `b ...`, `actions` `b n h a` → each `b n h ...`.
 
-        What comes back is there to be judged and drawn: a family may leave out what `energy`, `decode` and `features` do
-        not read. To go on from an imagined state, `predict` to it.
+        What comes back is there to be judged and drawn: a family may leave out what `energy`, `decode` and `features`
+        do not read. To go on from an imagined state, `predict` to it.
         """
         b, n, h, _ = actions.shape
         at = candidates(state, n)
