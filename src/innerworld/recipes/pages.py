@@ -54,7 +54,7 @@ def page(
     if outcome.tasks is not None:
         sections.append(_acting(outcome, control, seed))
         sections.append(_plans(outcome, store, control, seed, own))
-    sections.append(_method(outcome, lessons, control, seed))
+    sections.append(_method(outcome, lessons, control, seed, own))
     return Page(title, lead, command, sections, _footer(folders))
 
 
@@ -235,13 +235,20 @@ def _plans(
     return Section("The plan, drawn over the world", text, pictures)
 
 
-def _method(outcome: Outcome, lessons: Mapping[str, Lesson], control: Control, seed: int) -> Section:
+def _method(
+    outcome: Outcome, lessons: Mapping[str, Lesson], control: Control, seed: int, own: Mapping[str, Control]
+) -> Section:
     search = planner(control)
     lines = [
         ("split", "by episode, before any clip is cut; probes are fitted on episodes that were learnt from"),
         ("seed", str(seed)),
         ("search", f"{control.search}: " + ", ".join(f"{k} {v}" for k, v in search.model_dump().items())),
-        ("agent", ", ".join(f"{k} {v}" for k, v in control.agent.model_dump().items())),
+        ("agent", _plain(control.agent.model_dump())),
+    ]
+    lines += [
+        (f"{name}: acts", f"on the first {its.episodes} goals, {_plain(its.agent.model_dump())}")
+        for name, its in own.items()
+        if its != control
     ]
     lines += [(f"{name}: model", _plain(taught.model)) for name, taught in lessons.items()]
     if outcome.untried:
