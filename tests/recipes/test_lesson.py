@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -139,3 +140,14 @@ def test_a_folder_without_a_run_is_told(tmp_path: Path) -> None:
         (tmp_path / "run.json").write_text(text)
         with pytest.raises(UserError, match=sentence):
             read(tmp_path)
+
+
+def test_a_run_and_its_data_can_be_moved_together(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    shutil.copytree(data, here / "data")
+    monkeypatch.chdir(here)
+    teach(lesson(Path("data")), Path("runs/one"), quiet=True)
+    monkeypatch.chdir(tmp_path)
+    here.rename(there)
+    assert len(Store.open(read("there/runs/one").data)) == len(Store.open(data))
+    teach(lesson(there / "data"), there / "runs/one", quiet=True, resume=True)  # the same data by another name

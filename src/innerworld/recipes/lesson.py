@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,8 @@ def read(folder: Path | str) -> Lesson:
         raise UserError(f"cannot read {path}: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"cannot read {path}: it is not a JSON object")
-    return build(Lesson, values.get("lesson", {}), str(path))
+    taught = build(Lesson, values.get("lesson", {}), str(path))
+    return taught.model_copy(update={"data": os.path.normpath(path.parent / taught.data)})
 
 
 def episodes(lesson: Lesson, store: Store) -> tuple[np.ndarray, np.ndarray]:
@@ -97,12 +99,17 @@ def _note(lesson: Lesson, folder: Path, resume: bool, command: str) -> None:
         _refuse_difference(read(folder), lesson, folder)
     folder.mkdir(parents=True, exist_ok=True)
     versions = {"innerworld": VERSION, "torch": torch.__version__, "python": platform.python_version()}
-    text = json.dumps({"command": command, "versions": versions, "lesson": lesson.model_dump(mode="json")}, indent=2)
+    # Seen from the run's folder, so that run and data can be moved together and used from anywhere.
+    noted = lesson.model_copy(update={"data": os.path.relpath(lesson.data, folder)})
+    text = json.dumps({"command": command, "versions": versions, "lesson": noted.model_dump(mode="json")}, indent=2)
     write_atomic(folder / "run.json", [text.encode()])
 
 
 def _refuse_difference(before: Lesson, now: Lesson, folder: Path) -> None:
-    old, new = flat(before.model_dump(mode="json")), flat(now.model_dump(mode="json"))
+    old, new = (
+        flat(each.model_copy(update={"data": os.path.abspath(each.data)}).model_dump(mode="json"))
+        for each in (before, now)
+    )
     free = {f"train.{name}" for name in FREE_ON_RESUME}
     for key in sorted((old.keys() | new.keys()) - free):
         if old.get(key) != new.get(key):
