@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 
 from innerworld import checkpoint, models
 from innerworld.agent import Agent
@@ -208,8 +209,16 @@ def goal_worlds(store: Store, taught: Lesson, n: int) -> GoalWorlds:
 
 
 def draw_goals(store: Store, held_out: np.ndarray, worlds: GoalWorlds, seed: int) -> Tasks:
-    """A task for each of the worlds; where a world has rooms, every other goal lies in another one than its start."""
-    return draw_tasks(store, held_out, worlds.num_envs, worlds, seed, _far(worlds))
+    """A task for each of the worlds; where a world has rooms, every other goal lies in another one than its start.
+
+    Raises `UserError` for a store of worlds that are laid out differently: a task restores a state, not a layout.
+    """
+    tasks = draw_tasks(store, held_out, worlds.num_envs, worlds, seed, _far(worlds))
+    if "layout" in store.spec.obs:
+        layouts = torch.cat([tasks.start_obs["layout"], tasks.goal_obs["layout"]])
+        if bool((layouts != layouts[0]).any()):
+            raise UserError("the store's worlds are laid out differently: goals in such worlds are not built yet")
+    return tasks
 
 
 def _far(worlds: Any) -> Any:
