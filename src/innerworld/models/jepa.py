@@ -102,8 +102,7 @@ class JEPA(WorldModel):
         z = self.eyes(obs)
         if state is None or action is None:
             return {"z": z, **self.predictor.blank(z)}
-        _, memory = self.predictor.step(state, action)
-        return {"z": z, **memory}
+        return {"z": z, **self.predictor.remember(state, action)}
 
     def predict(self, state: State, action: Tensor, rng: Generator | None = None) -> State:
         z, memory = self.predictor.step(state, action)
@@ -125,8 +124,7 @@ class JEPA(WorldModel):
         state = {"z": z[:, 0], **self.predictor.blank(z[:, 0])}
         states = [state]
         for i in range(clip.length):
-            _, memory = self.predictor.step(state, clip.action[:, i])
-            state = {"z": z[:, i + 1], **memory}
+            state = {"z": z[:, i + 1], **self.predictor.remember(state, clip.action[:, i])}
             states.append(state)
         return stack(states)
 
@@ -226,6 +224,9 @@ class _MLPPredictor(nn.Module):
     def blank(self, z: Tensor) -> State:
         return {}
 
+    def remember(self, state: State, action: Tensor) -> State:
+        return {}
+
     def step(self, state: State, action: Tensor) -> tuple[Tensor, State]:
         return self(state["z"], action), {}
 
@@ -260,6 +261,10 @@ class _TransformerPredictor(nn.Module):
     def blank(self, z: Tensor) -> State:
         keys, values = self.body.blank(z.shape[0], z)
         return {"keys": keys, "values": values, "time": z.new_zeros(z.shape[0], dtype=torch.long)}
+
+    def remember(self, state: State, action: Tensor) -> State:
+        """The memory after acting, for a belief whose latent comes from looking."""
+        return self.step(state, action)[1]
 
     def step(self, state: State, action: Tensor) -> tuple[Tensor, State]:
         past = state["keys"], state["values"]
