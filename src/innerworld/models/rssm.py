@@ -145,7 +145,7 @@ class RSSM(WorldModel):
         """How far what is decoded would have to be moved to look like the goal (`_Decoder.place`).
 
         A goal is believed from a blank past, so the two memories cannot be compared, only what they say is seen. Plain
-        pixel error, the latent's probabilities, and a head that tells the encoder's tokens were tried on two_rooms, too:
+        pixel error, the latent's probabilities and a head that tells the encoder's tokens were tried on two_rooms:
         for these, everything farther than its own width is equally far, so a planner has nothing to climb.
         """
         return (self._place(state) - self._place(goal)).square().sum(dim=-1)
