@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -97,15 +99,15 @@ def test_interrupted_while_teaching_it_ends_in_the_same_place(
     done: tuple[Path, dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, made = done
-    plain = Clips.batch
+    plain = Clips.rows
 
-    def batch(self: Clips, step: int) -> Any:
+    def rows(self: Clips, step: int, *part: int) -> Any:  # called by the thread that reads ahead
         if step == 3:
-            monkeypatch.setattr(Clips, "batch", plain)
-            raise KeyboardInterrupt
-        return plain(self, step)
+            monkeypatch.setattr(Clips, "rows", plain)
+            os.kill(os.getpid(), signal.SIGINT)
+        return plain(self, step, *part)
 
-    monkeypatch.setattr(Clips, "batch", batch)
+    monkeypatch.setattr(Clips, "rows", rows)
     with pytest.raises(Interrupted):
         demo(tiny(), tmp_path / "run", quiet=True)
     torch.manual_seed(99)

@@ -34,7 +34,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def lesson(data: Path, **other: Any) -> Lesson:
-    plain = {"data": str(data), "batch": 4, "length": 3, "model": TINY | {"head_dim": 4}, "train": TRAIN.model_dump()}
+    plain = {
+        "data": str(data),
+        "batch": 4,
+        "length": 3,
+        "model": TINY | {"head_dim": 4},
+        "workers": 0,
+        "train": TRAIN.model_dump(),
+    }
     return Lesson.model_validate(plain | other)
 
 
@@ -112,6 +119,24 @@ def test_another_lesson_in_the_same_folder_is_refused(other: dict, sentence: str
     with pytest.raises(UserError, match="already holds a run"):
         teach(first, tmp_path / "run", quiet=True)
     assert read(tmp_path / "run") == first
+
+
+def test_workers_change_nothing_and_may_change(data: Path, tmp_path: Path) -> None:
+    teach(lesson(data), tmp_path / "none", quiet=True)
+    first = TRAIN.model_copy(update={"steps": 4}).model_dump()
+    teach(lesson(data, workers=2, train=first), tmp_path / "some", quiet=True)
+    teach(lesson(data, workers=1), tmp_path / "some", quiet=True, resume=True)
+    a, b = weights(tmp_path / "none"), weights(tmp_path / "some")
+    assert all(torch.equal(value, b[name]) for name, value in a.items())
+
+
+def test_the_sensor_that_is_probed(data: Path, tmp_path: Path) -> None:
+    once = TRAIN.model_copy(update={"steps": 1}).model_dump()
+    for sensor, probed in (("state", True), ("none", False)):
+        teach(lesson(data, watch_sensor=sensor, train=once), tmp_path / sensor, quiet=True)
+        assert ("probe_r2" in (tmp_path / sensor / "log.jsonl").read_text()) == probed
+    with pytest.raises(UserError, match=r"no sensor 'stat' to probe. Did you mean 'state'"):
+        teach(lesson(data, watch_sensor="stat"), tmp_path / "typo", quiet=True)
 
 
 def test_steps_may_grow(data: Path, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +17,22 @@ from pydantic import Field
 from innerworld import checkpoint, models
 from innerworld.config import Config, build, flat
 from innerworld.data import Clips, Store, split
+from innerworld.data.clips.prefetch import Prefetched
 from innerworld.disk import write_atomic
 from innerworld.errors import UserError
 from innerworld.evaluate.collapse import CollapseWatch
-from innerworld.log import Bar, JsonLines, tee
-from innerworld.training import FREE_ON_RESUME, TrainConfig, train
+from innerworld.lock import lock
+from innerworld.log import Bar, JsonLines, silent, tee, tracker
+from innerworld.team import join
+from innerworld.training import FREE_ON_RESUME, Strategy, TrainConfig, choose_device, train
 from innerworld.types import Spec
 from innerworld.version import VERSION
 from innerworld.world import WorldModel
 
 WATCHED = 64  # held-out clips that the collapse watch looks at
+AHEAD = 2  # batches that are read before they are needed
+FREE_OF_LESSON = ("workers", "watch_sensor")
+"""What may change when a lesson goes on, beside `FREE_ON_RESUME`: it does not change what is learnt."""
 
 
 class Lesson(Config):
@@ -38,28 +46,61 @@ class Lesson(Config):
     batch: int = Field(default=64, description="clips in a training step", ge=1)
     length: int = Field(default=12, description="actions in a clip", ge=1)
     frame_skip: int = Field(default=1, description="steps joined into one, their actions concatenated", ge=1)
+    workers: int = Field(default=1, description="threads that read clips ahead; 0: none", ge=0)
+    watch_sensor: str = Field(
+        default="state",
+        description="vector that the collapse watch probes for; state: where there is one; none: nothing",
+    )
     model: dict[str, Any] = Field(default={}, description="the family's configuration")
     train: TrainConfig = Field(default=TrainConfig(), description="the training")
 
 
-def teach(lesson: Lesson, folder: Path, quiet: bool = False, resume: bool = False, command: str = "") -> WorldModel:
+def teach(
+    lesson: Lesson,
+    folder: Path,
+    quiet: bool = False,
+    resume: bool = False,
+    command: str = "",
+    strategy: Strategy = "ddp",
+    track: Sequence[str] = (),
+) -> WorldModel:
     """Train what the lesson says into `folder` (checkpoints, `log.jsonl`, `run.json`) and return the model.
 
-    With `resume` an interrupted lesson goes on where it stopped; one that is done is only loaded. Raises `UserError`,
-    among others when `folder` holds a different lesson.
+    `track` names trackers (`innerworld.log.TRACKERS`) that are told what `log.jsonl` is told.
+
+    With `resume` an interrupted lesson goes on where it stopped; one that is done is only loaded. In processes that a
+    launcher started, all must call it, and the first one writes. Raises `UserError`, among others when `folder` holds
+    a different lesson.
     """
-    store = Store.open(lesson.data)
-    learn, judge = episodes(lesson, store)
-    spec = seen(lesson, store)
-    clips = Clips(store, learn, lesson.length, lesson.batch, lesson.train.seed, lesson.frame_skip, list(spec.obs))
-    if not resume and checkpoint.exists(folder):
-        raise UserError(f"{folder} already holds a run: continue it with --resume, or give another folder")
-    torch.manual_seed(lesson.train.seed)  # for the first weights; training seeds itself
-    model = models.build(lesson.family, lesson.model, clips.spec)
-    watch = _watch(model, lesson, store, judge)
-    _note(lesson, folder, resume, command)
-    with JsonLines(folder / "log.jsonl") as log, Bar(lesson.train.steps, quiet, title=f"train {lesson.family}") as bar:
-        return train(model, clips, lesson.train, folder, tee(log, bar), watch, resume)
+    device = choose_device(lesson.train.device)
+    with join(device.type) as team, ExitStack() as open_ones:
+        bar = silent  # shown from here on, for a large store takes its time
+        if team.rank == 0:
+            bar = open_ones.enter_context(Bar(lesson.train.steps, quiet, title=f"train {lesson.family}"))
+        with team.together():
+            store = Store.open(lesson.data)
+            learn, judge = episodes(lesson, store)
+            spec = seen(lesson, store)
+            clips = Clips(
+                store, learn, lesson.length, lesson.batch, lesson.train.seed, lesson.frame_skip, list(spec.obs)
+            )
+            if not resume and checkpoint.exists(folder):
+                raise UserError(f"{folder} already holds a run: continue it with --resume, or give another folder")
+            torch.manual_seed(lesson.train.seed)  # for the first weights; training seeds itself
+            model = models.build(lesson.family, lesson.model, clips.spec)
+            watch = _watch(model, lesson, store, judge)
+            part = team.share(lesson.batch, "clips of a batch (--batch)")
+            if team.rank == 0:
+                with lock(folder, "run"):
+                    _note(lesson, folder, resume, command)
+        ready = Prefetched(clips, AHEAD, lesson.workers, device, (part.start, part.stop)) if lesson.workers else None
+        source = open_ones.enter_context(ready) if ready is not None else clips
+        log = silent
+        if team.rank == 0:
+            lines = open_ones.enter_context(JsonLines(folder / "log.jsonl"))
+            tracked = open_ones.enter_context(tracker(track, folder, lesson.model_dump(mode="json")))
+            log = tee(lines, bar, tracked)
+        return train(model, source, lesson.train, folder, log, watch, resume, strategy)
 
 
 def read(folder: Path | str) -> Lesson:
@@ -90,8 +131,10 @@ def seen(lesson: Lesson, store: Store) -> Spec:
 def _watch(model: WorldModel, lesson: Lesson, store: Store, judge: np.ndarray) -> CollapseWatch:
     """Of held-out clips with all the store's sensors, so that a probe may read the state that the model never sees."""
     held = Clips(store, judge, lesson.length, WATCHED, lesson.train.seed, lesson.frame_skip)
-    has_state = len(store.spec.obs.get("state", ())) == 1
-    return CollapseWatch(model, held.batch(0), "state" if has_state else None)
+    lacks_state = lesson.watch_sensor == "state" and len(store.spec.obs.get("state", ())) != 1
+    return CollapseWatch(
+        model, held.batch(0), None if lacks_state or lesson.watch_sensor == "none" else lesson.watch_sensor
+    )
 
 
 def _note(lesson: Lesson, folder: Path, resume: bool, command: str) -> None:
@@ -110,7 +153,7 @@ def _refuse_difference(before: Lesson, now: Lesson, folder: Path) -> None:
         flat(each.model_copy(update={"data": os.path.abspath(each.data)}).model_dump(mode="json"))
         for each in (before, now)
     )
-    free = {f"train.{name}" for name in FREE_ON_RESUME}
+    free = {*FREE_OF_LESSON, *(f"train.{name}" for name in FREE_ON_RESUME)}
     for key in sorted((old.keys() | new.keys()) - free):
         if old.get(key) != new.get(key):
             was, wanted = old.get(key), new.get(key)

@@ -21,8 +21,9 @@ from innerworld.data import Clips, Store
 from innerworld.evaluate.imagery import album, draw
 from innerworld.evaluate.prediction import HORIZONS
 from innerworld.models import MODELS
+from innerworld.recipes.goals import agent, planner
 from innerworld.recipes.lesson import Lesson, episodes
-from innerworld.recipes.stages import Outcome, agent, planner
+from innerworld.recipes.stages import Outcome
 from innerworld.recipes.two_rooms import Control
 from innerworld.report import Chart, Curve, Facts, Movie, Page, Picture, Section, Table
 from innerworld.types import each

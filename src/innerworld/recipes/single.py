@@ -5,23 +5,34 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from innerworld.cluster import Place
 from innerworld.evaluate.control import play
 from innerworld.evaluate.judge import judge
 from innerworld.log import progress
 from innerworld.recipes.demo import finish
+from innerworld.recipes.goals import agent, draw_goals, goal_worlds
 from innerworld.recipes.lesson import episodes
 from innerworld.recipes.pages import page, plan_page
-from innerworld.recipes.stages import Outcome, agent, draw_goals, examine, goal_worlds, load_learner
+from innerworld.recipes.stages import Outcome, examine, load_learner
 from innerworld.recipes.two_rooms import Control
 from innerworld.report import write
 
 
 def evaluate_run(
-    folder: Path, data: Path | None, control: Control, seed: int, quiet: bool = False, command: str = ""
+    folder: Path,
+    data: Path | None,
+    control: Control,
+    seed: int,
+    quiet: bool = False,
+    command: str = "",
+    place: Place | None = None,
 ) -> dict[str, Any]:
-    """Judge one taught model and let it reach goals where its world has any; report and numbers go into its folder."""
+    """Judge one taught model and let it reach goals where its world has any; report and numbers go into its folder.
+
+    With a `place`, its workers share the goals; the results do not depend on how many they are.
+    """
     model, taught, store = load_learner(folder, data)
-    outcome = examine({taught.family: (model, taught)}, store, control, seed, quiet)
+    outcome = examine({taught.family: (model, taught)}, store, control, seed, quiet, place=place)
     lead = f"One model, {taught.family}, judged on {len(store):,} episodes of {store.meta.about.env or 'a log'}."
     made = page(
         f"innerworld: {folder.name}",

@@ -8,40 +8,22 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Protocol, runtime_checkable
-
-import numpy as np
-import torch
+from typing import Any
 
 from innerworld import checkpoint, models
-from innerworld.agent import Agent
-from innerworld.config import build
+from innerworld.cluster import Place
 from innerworld.data import POLICIES, About, Store, collect
 from innerworld.disk import write_atomic
 from innerworld.envs import make, spec_of
 from innerworld.errors import UserError, choose
-from innerworld.evaluate.control import GoalWorlds, Played, Tasks, draw_tasks, play, play_policy, summary
+from innerworld.evaluate.control import Played, Tasks, play, play_policy, summary
 from innerworld.evaluate.judge import Knowledge, judge
 from innerworld.log import progress
-from innerworld.models.oracle import Oracle, OracleConfig
-from innerworld.plan import PLANNERS, Planner
+from innerworld.recipes.goals import agent, draw_goals, goal_worlds, oracle
 from innerworld.recipes.lesson import Lesson, episodes, read, teach
+from innerworld.recipes.players import Match, play_shared
 from innerworld.recipes.two_rooms import Control, Run
 from innerworld.world import WorldModel
-
-
-@runtime_checkable
-class Simulated(Protocol):
-    """A world that gives its true dynamics away, for the oracle."""
-
-    def dynamics(self) -> Any: ...
-
-
-@runtime_checkable
-class Rooms(Protocol):
-    """A world that is parted: a goal in another room is far, however near it looks."""
-
-    def room(self, state: np.ndarray) -> np.ndarray: ...
 
 
 @dataclass
@@ -114,11 +96,13 @@ def examine(
     seed: int,
     quiet: bool = False,
     own: Mapping[str, Control] = MappingProxyType({}),
+    place: Place | None = None,
 ) -> Outcome:
     """Judge every learner on the same held-out episodes and, where the world has goals, let all try the same ones.
 
     Judging and acting happen on the CPU, where the worlds are; the models are moved there.
-    `own` gives a learner a control of its own; with fewer episodes, it tries the first of the same goals.
+    `own` gives a learner a control of its own; with fewer episodes, it tries the first of the same goals. With a
+    `place`, its workers share the goals.
     """
     outcome = Outcome({name: model.to("cpu") for name, (model, _) in learners.items()})
     with progress("judge", len(learners), quiet) as show:
@@ -134,15 +118,22 @@ def examine(
         outcome.untried = str(error)
         return outcome
     players = dict(outcome.models)
-    oracle = _oracle(worlds, store)
-    if oracle is not None:
-        players["oracle"] = oracle
-    for name, model in players.items():
-        its = own.get(name, control)
-        few = worlds if its.episodes == control.episodes else goal_worlds(store, first, its.episodes)
-        with progress(f"reach goals: {name}", its.budget, quiet) as show:
-            played = play(few, tasks.first(its.episodes), agent(model, its), its.budget, seed, show)
-        outcome.played[name] = played
+    truth = oracle(worlds, store.spec)
+    if truth is not None:
+        players["oracle"] = truth
+    controls = {name: own.get(name, control) for name in players}
+    if place is None:
+        for name, model in players.items():
+            its = controls[name]
+            few = worlds if its.episodes == control.episodes else goal_worlds(store, first, its.episodes)
+            with progress(f"reach goals: {name}", its.budget, quiet) as show:
+                played = play(few, tasks.first(its.episodes), agent(model, its), its.budget, seed, show)
+            outcome.played[name] = played
+    else:
+        families = {name: taught.family for name, (_, taught) in learners.items()} | {"oracle": "oracle"}
+        match = Match.of(players, families, controls, store, tasks, seed)
+        with progress("reach goals", len(match.shares()), quiet) as show:
+            outcome.played |= play_shared(match, place, show)
     for name, policy in POLICIES.items():
         outcome.played[name] = play_policy(worlds, tasks, policy(store.spec), control.budget, seed)
     return outcome
@@ -156,17 +147,6 @@ def own_controls(run: Run) -> dict[str, Control]:
         few = min(school.goals or run.control.episodes, run.control.episodes)
         found[name] = run.control.model_copy(update={"agent": mind, "episodes": few})
     return found
-
-
-def agent(model: WorldModel, control: Control) -> Agent:
-    """The agent that a run's `control` describes. Raises `UserError` for an unknown planner or setting."""
-    first = planner(control)
-    again = {"rounds": control.rounds_again} if "rounds" in type(first).model_fields else {}
-    return Agent(model, first, control.agent, first.model_copy(update=again))
-
-
-def planner(control: Control) -> Planner:
-    return build(choose("planner", control.search, PLANNERS), control.planner, "planner")
 
 
 def load_learner(folder: Path, data: Path | None = None) -> tuple[WorldModel, Lesson, Store]:
@@ -185,43 +165,3 @@ def write_results(outcome: Outcome, run: dict[str, Any], path: Path) -> None:
     }
     text = json.dumps({"run": run, "results": results}, indent=2, allow_nan=False)
     write_atomic(path, [text.encode()])
-
-
-def _oracle(worlds: object, store: Store) -> WorldModel | None:
-    """The world itself as a model, where it gives its dynamics away."""
-    if not isinstance(worlds, Simulated):
-        return None
-    return Oracle(OracleConfig(), store.spec.only(*store.spec.vectors()), worlds.dynamics())
-
-
-def goal_worlds(store: Store, taught: Lesson, n: int) -> GoalWorlds:
-    """As many worlds as there are tasks. Raises `UserError` where the store's world has no goals or is unknown."""
-    env = store.meta.about.env
-    if taught.frame_skip > 1:
-        raise UserError("acting with frame_skip > 1 is not built yet")
-    if not env or "state" not in store.spec.obs:
-        raise UserError("the store names no environment, or has no `state` sensor to judge success by")
-    size = next((shape[0] for shape in store.spec.obs.values() if len(shape) == 3), 64)
-    worlds = make(env, n, size)
-    if not isinstance(worlds, GoalWorlds):
-        raise UserError(f"{env} cannot begin at a given state or tell whether one is reached")
-    return worlds
-
-
-def draw_goals(store: Store, held_out: np.ndarray, worlds: GoalWorlds, seed: int) -> Tasks:
-    """A task for each of the worlds; where a world has rooms, every other goal lies in another one than its start.
-
-    Raises `UserError` for a store of worlds that are laid out differently: a task restores a state, not a layout.
-    """
-    tasks = draw_tasks(store, held_out, worlds.num_envs, worlds, seed, _far(worlds))
-    if "layout" in store.spec.obs:
-        layouts = torch.cat([tasks.start_obs["layout"], tasks.goal_obs["layout"]])
-        if bool((layouts != layouts[0]).any()):
-            raise UserError("the store's worlds are laid out differently: goals in such worlds are not built yet")
-    return tasks
-
-
-def _far(worlds: Any) -> Any:
-    if not isinstance(worlds, Rooms):
-        return None
-    return lambda start, goal: worlds.room(start)[:1] != worlds.room(goal)[:1]

@@ -10,7 +10,7 @@ import pytest
 from innerworld.data import Smooth, Store, collect
 from innerworld.envs import make, spec_of
 from innerworld.errors import UserError
-from innerworld.recipes.stages import draw_goals
+from innerworld.recipes.goals import draw_goals
 
 
 @pytest.mark.parametrize("options", [None, {"variation": ("door",)}])

@@ -1,0 +1,162 @@
+"""What a training step costs: arithmetic, bytes read, memory and network, counted on a real step and by formula."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Literal
+from weakref import WeakSet, finalize
+
+import torch
+from torch import Tensor, UntypedStorage, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from innerworld import models
+from innerworld.config import Config
+from innerworld.types import Clip, Spec
+from innerworld.world import WorldModel
+
+Strategy = Literal["ddp", "fsdp"]
+
+NUMBER = 4  # bytes of a float32, in which parameters, gradients and AdamW's two averages are kept
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One step of training on one process. FLOPs count a multiplication and an addition as two."""
+
+    parameters: int  # that are trained
+    parameters_in_blocks: int  # of them, in the elements of module lists, which FSDP gathers one by one
+    flops_forward: int  # counted while the step ran
+    flops_backward: int
+    flops_layers: int  # by formula, of linear and convolution layers: 6 x weights x the places they are used at
+    bytes_read: int  # out of the store, at one byte for each colour of a pixel
+    bytes_working: int  # alive at once, at most, beside parameters and their gradients: activations above all
+
+    @property
+    def flops(self) -> int:
+        return self.flops_forward + self.flops_backward
+
+    def bytes_state(self, processes: int = 1, strategy: Strategy = "ddp") -> int:
+        """Parameters, gradients and AdamW's memory on one process; DDP also holds gradients in its buckets."""
+        whole = 4 * NUMBER * self.parameters
+        if strategy == "fsdp":
+            return -(-whole // processes)
+        return whole + (NUMBER * self.parameters if processes > 1 else 0)
+
+    def bytes_sent(self, processes: int, strategy: Strategy = "ddp", gloo: bool = False) -> int:
+        """What one process sends in a step.
+
+        DDP adds up gradients around a ring: each passes on (n-1)/n of them twice. FSDP gathers the parameters and
+        scatters the gradients, which is as much; blocks are gathered a second time, for the backward pass. `gloo`, the
+        way between CPUs, scatters by adding all of them up, which sends twice as much.
+        """
+        times = {"ddp": 2 * self.parameters, "fsdp": (3 if gloo else 2) * self.parameters + self.parameters_in_blocks}
+        return NUMBER * times[strategy] * (processes - 1) // processes
+
+
+def cost(family: str, config: Config | dict[str, Any], spec: Spec, batch: int, length: int) -> Cost:
+    """Count one step of the family on noise of that shape. Raises `UserError`."""
+    model = models.build(family, config, spec)
+    clip = noise(spec, batch, length)
+    model.loss(clip)  # once before: what is made at the first call is not part of a step
+    with _Alive() as alive:
+        with _Layers(model) as layers, FlopCounterMode(display=False) as forward:
+            loss, _ = model.loss(clip)
+        with FlopCounterMode(display=False) as backward:
+            loss.backward()
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return Cost(
+        parameters=trained,
+        parameters_in_blocks=_in_blocks(model),
+        flops_forward=forward.get_total_flops(),
+        flops_backward=backward.get_total_flops(),
+        flops_layers=layers.flops,
+        bytes_read=sum(value.nbytes for value in (*clip.obs.values(), clip.action, clip.reward, clip.terminated)),
+        bytes_working=max(0, alive.peak - NUMBER * trained),
+    )
+
+
+def noise(spec: Spec, b: int, t: int, seed: int = 0) -> Clip:
+    """A clip that fits `spec`, of noise."""
+    rng = torch.Generator().manual_seed(seed)
+    obs = {
+        name: torch.randint(0, 256, (b, t + 1, *shape), generator=rng, dtype=torch.uint8)
+        if len(shape) == 3
+        else torch.randn(b, t + 1, *shape, generator=rng)
+        for name, shape in spec.obs.items()
+    }
+    if spec.discrete:
+        choice = torch.randint(spec.action, (b, t), generator=rng)
+        action = nn.functional.one_hot(choice, spec.action).float()
+    else:
+        action = torch.rand(b, t, spec.action, generator=rng) * 2 - 1
+    return Clip(obs, action, torch.randn(b, t, generator=rng), torch.zeros(b, t, dtype=torch.bool))
+
+
+def _in_blocks(model: WorldModel) -> int:
+    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    return sum(p.numel() for p in {p for each in lists for p in each.parameters()} if p.requires_grad)
+
+
+class _Layers:
+    """Adds up 6 x weights x places of every linear and convolution layer that runs inside the `with`.
+
+    A third of that is the forward pass, a third the gradient of the weights, and a third the gradient of what the
+    layer was given, which the first layer does not need.
+    """
+
+    def __init__(self, model: WorldModel) -> None:
+        self.flops = 0
+        self._model = model
+        self._hooks = ExitStack()
+
+    def __enter__(self) -> _Layers:
+        for layer in self._model.modules():
+            if isinstance(layer, LAYERS):
+                self._hooks.callback(layer.register_forward_hook(self._add).remove)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._hooks.close()
+
+    def _add(self, layer: nn.Module, given: tuple[Tensor, ...], made: Tensor) -> None:
+        weight = layer.weight
+        assert isinstance(weight, Tensor)
+        # A transposed convolution uses its weights once at each place of what it is given, the others of what they
+        # make; either's channels come first in the weight's shape.
+        seen = given[0] if isinstance(layer, nn.ConvTranspose2d) else made
+        passes = 3 if given[0].requires_grad else 2
+        self.flops += passes * 2 * weight.numel() * (seen.numel() // weight.shape[0])
+
+
+class _Alive(TorchDispatchMode):
+    """Follows the memory that is made inside the `with`, and how much of it was alive at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peak = 0
+        self._now = 0
+        self._seen: WeakSet[UntypedStorage] = WeakSet()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        given = {tensor.untyped_storage() for tensor in _tensors([args, kwargs])}
+        made = func(*args, **(kwargs or {}))
+        for tensor in _tensors(made):
+            storage = tensor.untyped_storage()
+            if storage not in self._seen and storage not in given:  # not a view of what there was
+                self._seen.add(storage)
+                self._now += storage.nbytes()
+                finalize(storage, self._gone, storage.nbytes())
+        self.peak = max(self.peak, self._now)
+        return made
+
+    def _gone(self, count: int) -> None:
+        self._now -= count
+
+
+def _tensors(values: Any) -> list[Tensor]:
+    return [value for value in tree_leaves(values) if isinstance(value, Tensor)]
