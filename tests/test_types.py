@@ -29,7 +29,7 @@ def numbered(b: int = 2, t: int = 5) -> Clip:
     ("obs", "action", "sentence"),
     [
         ({}, 1, "at least one sensor"),
-        ({"a": (2,)}, 0, "action size of at least 1"),
+        ({"a": (2,)}, -1, "action size of at least 0"),
         ({"a": (2, 3)}, 1, "neither an image"),
         ({"a": ()}, 1, "neither an image"),
         ({"a": (0,)}, 1, "neither an image"),

@@ -12,10 +12,11 @@ from innerworld.errors import UserError
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-def write_atomic(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+def write_atomic(path: Path, parts: Iterable[bytes | memoryview], durable: bool = True) -> None:
     """Temporary file in the same folder, fsync, rename, fsync of the folder. Raises `UserError` when the disk refuses.
 
-    What stood at `path` before is there until the new file is complete.
+    What stood at `path` before is there until the new file is complete. Without `durable` there is no fsync: that
+    survives the death of the process, and may not survive that of the machine.
     """
     temporary = path.with_name(path.name + ".tmp")
     try:
@@ -23,7 +24,8 @@ def write_atomic(path: Path, parts: Iterable[bytes | memoryview]) -> None:
             for part in parts:
                 file.write(part)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
         _remove(temporary)
@@ -31,7 +33,25 @@ def write_atomic(path: Path, parts: Iterable[bytes | memoryview]) -> None:
     except BaseException:
         _remove(temporary)
         raise
-    sync(path.parent)
+    if durable:
+        sync(path.parent)
+
+
+def append_line(path: Path, line: bytes) -> None:
+    """Add a line to a file and wait until the disk has it. Raises `UserError` when the disk refuses.
+
+    A kill may leave half a line: readers must take only what ends in a newline, and writers cut the rest off first.
+    """
+    try:
+        fresh = not path.exists()
+        with path.open("ab") as file:
+            file.write(line + b"\n")
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise UserError(f"{reason(error)} while writing {path}") from error
+    if fresh:
+        sync(path.parent)
 
 
 def sync(path: Path) -> None:

@@ -36,7 +36,8 @@ class Spec:
     """All that is needed to build a model for a world.
 
     `obs` gives each sensor's shape: three numbers `y x c` are a `uint8` image, one number a float vector.
-    `action` is the size of an action: its dimensions, or the number of choices when `discrete`.
+    `action` is the size of an action: its dimensions, or the number of choices when `discrete`; 0 where nobody acts or
+    it was not recorded, as in a video.
     """
 
     obs: dict[str, tuple[int, ...]]
@@ -46,8 +47,8 @@ class Spec:
     def __post_init__(self) -> None:
         if not self.obs:
             raise UserError("a spec needs at least one sensor")
-        if self.action < 1:
-            raise UserError(f"a spec needs an action size of at least 1, got {self.action}")
+        if self.action < self.discrete:
+            raise UserError(f"a spec needs an action size of at least {int(self.discrete)}, got {self.action}")
         for name, shape in self.obs.items():
             if len(shape) not in (1, 3) or min(shape) < 1:
                 raise UserError(f"sensor {name!r}: shape {shape} is neither an image (y, x, c) nor a vector (n,)")

@@ -45,8 +45,8 @@ def test_numbers_are_shown_side_by_side(called, capsys):
 
 def test_evaluate_passes_its_settings_on(called, tmp_path):
     assert main(["evaluate", str(tmp_path), "--episodes", "7", "planner.horizon=4"]) == 0
-    folder, data, control, seed, quiet, _ = called[0]
-    assert (folder, data, seed, quiet) == (tmp_path, None, 0, False)
+    folder, data, control, seed, quiet, _, place = called[0]
+    assert (folder, data, seed, quiet, place) == (tmp_path, None, 0, False, None)
     assert (control.episodes, control.planner["horizon"]) == (7, 4)
 
 

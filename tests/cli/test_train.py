@@ -157,7 +157,7 @@ def test_a_truncated_shard_is_named(tmp_path, capsys):
 
 
 def test_ctrl_c_saves_and_resume_goes_on(tmp_path, capsys, monkeypatch):
-    words = _words(tmp_path, "train.steps=5", "--quiet")
+    words = _words(tmp_path, "train.steps=5", "--workers", "0", "--quiet")
     draw = Clips.batch
 
     def stops(clips, step):
@@ -187,6 +187,21 @@ def test_sigint_in_a_process_of_its_own(tmp_path):
     assert "Traceback" not in err and "continue with --resume" in err.splitlines()[-1]
     done = checkpoint.read_header(tmp_path / "r").step
     assert main(["train", "jepa", "--out", str(tmp_path / "r"), "--resume", f"train.steps={done + 1}"]) == 0
+
+
+@pytest.mark.slow
+def test_two_devices_speak_with_one_voice(tmp_path, capfd):
+    words = _words(tmp_path, "train.steps=3", "train.log_every=1", "--devices", "2", "--json")
+    capfd.readouterr()
+    assert main([*words, "--strategy", "fsdp"]) == 0
+    out, err = capfd.readouterr()
+    assert json.loads(out)["steps"] == 3  # once
+    assert err.count("train jepa 3/3") == 1
+    assert main([*words, "--strategy", "ddp"]) == 2
+    assert capfd.readouterr().err.count("already holds a run") == 1
+    odd = [str(tmp_path / "odd") if word == str(tmp_path / "r") else word for word in words]
+    assert main([*odd, "--batch", "5"]) == 2
+    assert "--batch 5 cannot be shared evenly by 2 processes" in capfd.readouterr().err
 
 
 def test_help_lists_every_key(capsys):

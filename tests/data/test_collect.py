@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def test_episodes_are_whole_and_aligned(tmp_path: Path):
     store = Store.create(tmp_path / "s", SPEC)
     seen = []
     assert collect(walks(4), Smooth(SPEC), 30, store, seed=1, progress=lambda *at: seen.append(at)) == range(30)
-    assert seen == [(i + 1, 30) for i in range(30)]
+    assert seen[-1] == (30, 30) and seen == sorted(set(seen)) and len(seen) > 7
     for i in range(30):
         clip = store.episode(i)
         state = clip.obs["state"][0]  # t+1 4
@@ -218,9 +219,9 @@ def test_what_was_finished_is_kept(tmp_path: Path, strike: Fault, message: str):
     done = []
     with pytest.raises(UserError, match=message) as caught:
         collect(walks(3, fault=Later(strike)), Uniform(SPEC), 500, store, progress=lambda at, total: done.append(at))
-    assert len(done) > 3 and len(Store.open(tmp_path / "s")) == len(done)
+    assert done[-1] > 3 and len(Store.open(tmp_path / "s")) == done[-1]
     if strike is interrupted:
-        assert f"{len(done)} episodes are safe" in str(caught.value)
+        assert f"{done[-1]} episodes are safe" in str(caught.value)
 
 
 def test_a_mistake_in_a_policy_is_not_hidden_and_loses_nothing(tmp_path: Path):
@@ -294,3 +295,22 @@ def test_an_episode_without_an_end(tmp_path: Path):
 
     with pytest.raises(UserError, match=r"does not end within 70 steps"):
         collect(walks(2, fault=forever), Uniform(SPEC), 5, Store.create(tmp_path / "s", SPEC), longest=70)
+
+
+def test_episodes_that_end_together_are_a_shard_of_the_usual_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def together(walk: Walk) -> None:
+        walk.state[3] = 9
+
+    alike = Store.create(tmp_path / "alike", SPEC)
+    collect(walks(40, fault=together), Uniform(SPEC), 80, alike)
+    assert sorted(file.name for file in (tmp_path / "alike").rglob("0*")) == [f"{i:06d}.safetensors" for i in range(2)]
+    assert len(set(alike.seeds.tolist())) == 80
+
+    of_one = alike.record(0).bytes
+    for module in ("collect", "store.store", "store.writer"):
+        monkeypatch.setattr(import_module(f"innerworld.data.{module}"), "COMPACT_BYTES", 12 * of_one)
+    small = Store.create(tmp_path / "small", SPEC)
+    collect(walks(40, fault=together), Uniform(SPEC), 80, small)
+    assert small.seeds.tolist() == alike.seeds.tolist()
+    files = sorted((tmp_path / "small" / "shards").iterdir())
+    assert len(files) >= 6 and max(file.stat().st_size for file in files) < 15 * of_one + 3000

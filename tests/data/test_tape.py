@@ -31,6 +31,13 @@ def test_an_episode_longer_than_the_room_at_first():
     assert clip.terminated[0].tolist() == [False] * (t - 1) + [True]
 
 
+def test_its_size_is_that_of_its_frames():
+    tape = Tape(SPEC)
+    tape.begin(0, recorded=True)
+    play(tape, 5)
+    assert tape.bytes == sum(frames.nbytes for frames in tape.clip().obs.values())
+
+
 def test_a_tape_used_again_leaves_the_last_clip_alone():
     tape = Tape(SPEC)
     tape.begin(0, recorded=True)

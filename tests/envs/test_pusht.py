@@ -9,6 +9,7 @@ pytest.importorskip("gym_pusht")
 
 from gym_pusht.envs.pusht import PushTEnv
 
+from innerworld.envs.adapter import shrink
 from innerworld.envs.pusht import GOAL, PushT, PushTConfig, PushTVector, coverage, success
 from innerworld.errors import UserError
 
@@ -179,3 +180,13 @@ def test_some_tables_begin_anew_each_with_its_state():
         many.reset(options={"state": states[0]})
     with pytest.raises(UserError, match=r"expected \(2, 2\)"):
         many.step(np.zeros(2))
+
+
+@pytest.mark.parametrize("size", [48, 96, 150])
+def test_pictures_are_those_of_gym_pusht(size: int) -> None:
+    table = PushT(PushTConfig(size=size))
+    table.reset(seed=3)
+    for step in range(20):
+        obs, *_ = table.step(np.array([np.cos(step), np.sin(step)], np.float32))
+        theirs = np.asarray(table._table._render(), np.uint8)
+        assert np.array_equal(obs["pixels"], shrink(theirs, size))

@@ -56,8 +56,10 @@ def _run(words: list[str], quiet: bool, as_json: bool) -> int:
     flags, overrides, given = parse(name, verb, rest)
     # Whatever a library prints meanwhile must not mix with the one JSON object.
     with redirect_stdout(sys.stderr if as_json else sys.stdout):
-        answer = verb.run(flags, Call(overrides, given, quiet, " ".join(["innerworld", *words])))
-    _print(answer, as_json)
+        all_words = (*words, *(["--quiet"] if quiet else []), *(["--json"] if as_json else []))
+        answer = verb.run(flags, Call(overrides, given, quiet, " ".join(["innerworld", *words]), all_words))
+    if answer.told:
+        _print(answer, as_json)
     return answer.code
 
 
@@ -105,21 +107,39 @@ def _demo() -> Verb:
 
 
 def _collect() -> Verb:
-    from innerworld.cli.data import COLLECT
+    from innerworld.cli.collect import COLLECT
 
     return COLLECT
 
 
 def _import() -> Verb:
-    from innerworld.cli.data import IMPORT
+    from innerworld.cli.imports import IMPORT
 
     return IMPORT
+
+
+def _data() -> Verb:
+    from innerworld.cli.store import DATA
+
+    return DATA
 
 
 def _train() -> Verb:
     from innerworld.cli.train import TRAIN
 
     return TRAIN
+
+
+def _sweep() -> Verb:
+    from innerworld.cli.sweep import SWEEP
+
+    return SWEEP
+
+
+def _cost() -> Verb:
+    from innerworld.cli.cost import COST
+
+    return COST
 
 
 def _plan() -> Verb:
@@ -152,6 +172,12 @@ def _planners() -> Verb:
     return SEARCHES
 
 
+def _runs() -> Verb:
+    from innerworld.cli.runs import RUNS
+
+    return RUNS
+
+
 def _doctor() -> Verb:
     from innerworld.cli.doctor import DOCTOR
 
@@ -162,12 +188,16 @@ VERBS: dict[str, tuple[str, Callable[[], Verb]]] = {
     "demo": ("collect, teach, judge and show, start to end, in one command", _demo),
     "collect": ("let a policy explore a world and store what it sees", _collect),
     "import": ("make a store of experience from a log that others recorded", _import),
+    "data": ("look at stores of experience, verify and repair them, make new ones out of old ones", _data),
     "train": ("teach a family of world models from a store", _train),
+    "sweep": ("teach it with other settings, side by side, and say which was best", _sweep),
+    "cost": ("what a training step costs: arithmetic, memory, network", _cost),
     "plan": ("watch a taught model plan a few goals, drawn over the world", _plan),
     "evaluate": ("judge a taught model: what it foresees, what it knows, where it gets", _evaluate),
     "models": ("the families of world models there are", _models),
     "envs": ("the worlds there are", _envs),
     "planners": ("the planners there are", _planners),
+    "runs": ("which runs there are, and how they stand", _runs),
     "doctor": ("is everything here that is needed, and does it work?", _doctor),
 }
 """What each verb does, and where it is. To add one: write it, add its line."""

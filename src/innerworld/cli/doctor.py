@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
+import sys
 import time
 import traceback
 from dataclasses import asdict, dataclass
@@ -19,6 +21,7 @@ from innerworld import __version__, models
 from innerworld.agent import Agent
 from innerworld.cli.table import show_table
 from innerworld.cli.verb import Answer, Call, Verb
+from innerworld.errors import UserError
 from innerworld.plan import ICEM
 from innerworld.testing.world_model import random_clip
 from innerworld.training import TrainConfig, choose_device, train
@@ -27,11 +30,22 @@ from innerworld.world import WorldModel
 
 PACKAGES = ("torch", "numpy", "gymnasium", "pydantic", "safetensors", "tyro", "rich")
 EXTRAS = {  # module: (the extra that brings it, what it is for)
-    "numcodecs": ("data", "import of the Push-T demonstrations"),
+    "av": ("data", "video, and data sets that hold any"),
+    "pyarrow": ("data", "Parquet: LeRobot data sets and tables"),
+    "h5py": ("data", "HDF5: Minari, D4RL, robomimic"),
+    "numcodecs": ("data", "Zarr: Push-T demonstrations; compressed stores"),
+    "fsspec": ("data", "stores in a bucket"),
+    "torchcodec": ("fast", "faster video"),
+    "tensorboard": ("track", "train --track tensorboard"),
+    "trackio": ("track", "train --track trackio"),
+    "wandb": ("track", "train --track wandb"),
+    "ray": ("cluster", "work on many machines"),
     "gym_pusht": ("pusht", "the world pusht"),
     "pygame": ("envs", "pictures of Gymnasium's classic control"),
 }
 ROOM = 5e9  # bytes: a store of pictures and a few runs
+SHARED = 1e8  # bytes of shared memory, below which processes that hand each other batches fail
+FILES = 1024  # open files: a large store keeps one open for each shard that it has read lately
 
 
 @dataclass(frozen=True)
@@ -58,7 +72,17 @@ class _Same:
 
 def _doctor(flags: DoctorFlags, call: Call) -> Answer:
     test = _self_test()
-    findings = [*_versions(), *_devices(), _disk(), *_extras(), test]
+    findings = [
+        *_versions(),
+        *_devices(),
+        _compiler(),
+        _processes(),
+        _video(),
+        _disk(),
+        *_limits(),
+        *_extras(),
+        test,
+    ]
 
     def show(console: Console) -> None:
         show_table(console, ("what", "state", "what to know or do"), [(f.what, f.state, f.text) for f in findings])
@@ -88,8 +112,46 @@ def _devices() -> list[Finding]:
     )
     if here == "cuda":
         text = f"{torch.cuda.device_count()} x {torch.cuda.get_device_name()}: {text}"
-    threads = torch.get_num_threads()
-    return [Finding("device", "ok", text), Finding("threads", "ok", f"{threads}; train.threads=N changes it")]
+    return [Finding("device", "ok", text), _threads(torch.get_num_threads(), cores())]
+
+
+def _threads(threads: int, cores: float) -> Finding:
+    """More threads than cores wait for each other, which is slower than fewer."""
+    text = f"{threads} on {cores:g} cores; train.threads=N changes it"
+    if threads > max(1, cores):
+        return Finding("threads", "problem", f"{text}: more than there are cores for, which is slow")
+    return Finding("threads", "ok", text)
+
+
+def _compiler() -> Finding:
+    """For `train.compile=true`; on the CPU torch needs a C++ compiler, on CUDA Triton brings its own."""
+    found = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++") or shutil.which("clang++")
+    if torch.cuda.is_available() and find_spec("triton") is not None:
+        return Finding("compile", "ok", "torch.compile by Triton: train.compile=true")
+    if found is None:
+        return Finding("compile", "missing", "no C++ compiler, which train.compile=true needs on the CPU")
+    return Finding("compile", "ok", f"torch.compile by {found}: train.compile=true")
+
+
+def _processes() -> Finding:
+    """Several processes that train one model."""
+    if not torch.distributed.is_available():
+        return Finding("distributed", "missing", "this build of torch trains in one process only")
+    known = {"gloo": torch.distributed.is_gloo_available(), "nccl": torch.distributed.is_nccl_available()}
+    here = [name for name, there in known.items() if there]
+    if not here:
+        return Finding("distributed", "missing", "this build of torch has neither gloo nor nccl: one process only")
+    return Finding("distributed", "ok", f"{' and '.join(here)}: train --devices N")
+
+
+def _video() -> Finding:
+    from innerworld.data.video import backend
+
+    try:
+        found = backend()
+    except UserError as error:
+        return Finding("video", "missing", str(error))
+    return Finding("video", "ok", f"{found.name} {found.version}: {found.why}")
 
 
 def _disk() -> Finding:
@@ -97,6 +159,52 @@ def _disk() -> Finding:
     if free < ROOM:
         return Finding("disk", "problem", f"{free / 1e9:.1f} GB free here: make room, or write elsewhere with --out")
     return Finding("disk", "ok", f"{free / 1e9:.0f} GB free here")
+
+
+def _limits() -> list[Finding]:
+    """What the system allows, where it tells."""
+    findings = []
+    if sys.platform != "win32":
+        import resource
+
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        few = 0 <= files < FILES
+        findings.append(
+            Finding("open files", "problem", f"{files} allowed: allow more with ulimit -n {FILES}")
+            if few
+            else Finding("open files", "ok", "no limit" if files < 0 else f"{files} allowed")
+        )
+    shared = Path("/dev/shm")
+    if shared.is_dir():
+        free = shutil.disk_usage(shared).free
+        text = f"{free / 1e9:.1f} GB free in {shared}"
+        if free < SHARED:
+            text += ": too little for workers (in Docker: --shm-size=1g)"
+        findings.append(Finding("shared memory", "problem" if free < SHARED else "ok", text))
+    return findings
+
+
+def cores(root: Path = Path("/sys/fs/cgroup")) -> float:
+    """The cores that this process may use: of the machine, by its affinity, and by its container's quota."""
+    allowed = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return min([float(allowed), *_quota(root / "cpu.max"), *_quota_v1(root / "cpu")])
+
+
+def _quota(path: Path) -> list[float]:
+    """Of cgroup v2: "200000 100000" is two cores, "max 100000" is no limit."""
+    try:
+        quota, period = path.read_text().split()
+        return [] if quota == "max" else [int(quota) / int(period)]
+    except (OSError, ValueError, ZeroDivisionError):
+        return []
+
+
+def _quota_v1(folder: Path) -> list[float]:
+    try:
+        quota, period = (int((folder / f"cpu.cfs_{name}_us").read_text()) for name in ("quota", "period"))
+        return [] if quota <= 0 else [quota / period]
+    except (OSError, ValueError, ZeroDivisionError):
+        return []
 
 
 def _extras() -> list[Finding]:

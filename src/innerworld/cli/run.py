@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from innerworld.cli.table import FIELD, field_rows, say, show_table
 from innerworld.cli.verb import Answer, Call, Verb
+from innerworld.cluster import connect
 from innerworld.config import Config, override
 from innerworld.errors import UserError, choose
 from innerworld.plan import PLANNERS, Planner
@@ -47,6 +49,10 @@ class EvaluateFlags:
     """goals to be reached"""
     seed: int = 0
     """of the goals and the search"""
+    workers: int | None = None
+    """processes that share the goals; the results are the same for any number. None: this process alone"""
+    cluster: str = "local"
+    """where they run: local, ray, or the address of a Ray cluster (extra: cluster)"""
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,9 @@ def _demo(flags: DemoFlags, call: Call) -> Answer:
 def _evaluate(flags: EvaluateFlags, call: Call) -> Answer:
     _check_seed(flags.seed)
     control = override(_control(flags.planner), [f"episodes={flags.episodes}", *call.overrides])
-    return _answer(evaluate_run(flags.run, flags.data, control, flags.seed, call.quiet, call.command))
+    shared = flags.workers is not None or flags.cluster != "local"
+    with connect(flags.cluster, flags.workers) if shared else nullcontext() as place:
+        return _answer(evaluate_run(flags.run, flags.data, control, flags.seed, call.quiet, call.command, place))
 
 
 def _plan(flags: PlanFlags, call: Call) -> Answer:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,9 @@ from innerworld.cli.verb import Answer, Call, Verb
 from innerworld.config import Config, build, dotted, override
 from innerworld.errors import UserError, choose
 from innerworld.models import MODELS
-from innerworld.recipes.lesson import Lesson, read, teach
-from innerworld.training import FREE_ON_RESUME, TrainConfig
+from innerworld.recipes.lesson import FREE_OF_LESSON, Lesson, read, teach
+from innerworld.team import Agreed, launched, rank
+from innerworld.training import FREE_ON_RESUME, Interrupted, Strategy, TrainConfig, launch, this_program
 from innerworld.world import WorldModel
 
 PRESET = "small"
@@ -52,20 +55,48 @@ class TrainFlags:
     """share of the episodes that is kept for judging"""
     split_seed: int = 0
     """seed of that split"""
+    workers: int = 1
+    """threads that read clips ahead; 0: none"""
+    watch_sensor: str = "state"
+    """vector that the collapse watch probes the features for; none: it does not probe"""
+    devices: int = 1
+    """processes that train together, one for each GPU; torchrun works, too"""
+    strategy: Strategy = "ddp"
+    """how they share: ddp, each has the whole model; fsdp, each has a part of it"""
+    track: tuple[str, ...] = ()
+    """trackers beside log.jsonl: tensorboard, trackio, wandb (extra: track)"""
     resume: bool = False
     """go on with the run in the folder, with its own settings; train.steps may grow"""
 
 
-OF_LESSON = ("data", "sensors", "batch", "length", "frame_skip", "held_out", "split_seed")
+OF_LESSON = ("data", "sensors", "batch", "length", "frame_skip", "held_out", "split_seed", *FREE_OF_LESSON)
 """Flags that are fields of the lesson, too."""
 
 
 def _train(flags: TrainFlags, call: Call) -> Answer:
     choose("family", flags.family, MODELS)
     lesson = _lesson_to_resume(flags, call) if flags.resume else _lesson(flags, call)
+    if flags.devices > 1 and not launched():
+        if lesson.batch % flags.devices:
+            raise UserError(f"--batch {lesson.batch} cannot be shared evenly by {flags.devices} processes")
+        return Answer({}, lambda console: None, launch(this_program(call.words), flags.devices), told=False)
     began = time.perf_counter()
-    model = teach(lesson, flags.out, call.quiet, flags.resume, call.command)
+    with _first_one_speaks():
+        model = teach(lesson, flags.out, call.quiet, flags.resume, call.command, flags.strategy, flags.track)
     return _answer(model, lesson, flags.out, time.perf_counter() - began)
+
+
+@contextmanager
+def _first_one_speaks() -> Iterator[None]:
+    """Of several processes the others only speak when something happens to them alone."""
+    if rank():
+        logging.getLogger("innerworld").setLevel(logging.ERROR)
+    try:
+        yield
+    except (Agreed, Interrupted) as error:
+        if rank():
+            raise SystemExit(error.code) from None
+        raise
 
 
 def _lesson(flags: TrainFlags, call: Call) -> Lesson:
@@ -85,14 +116,15 @@ def _lesson_to_resume(flags: TrainFlags, call: Call) -> Lesson:
         raise UserError(f"{flags.out} is a run of {before.family}, not of {flags.family}")
     for name in OF_LESSON:
         was, given = before.model_dump()[name], vars(flags)[name]
-        if name in call.given and was != given:
+        if name in call.given and was != given and name not in FREE_OF_LESSON:
             _refuse(flags.out, f"--{name.replace('_', '-')}", was, given)
     own = build(MODELS[before.family].Config, before.model, f"{flags.out}: model")
     start = _begin(flags.family, flags.preset) if "preset" in call.given else own
     model, train = _changed(start, before.train, call.overrides)
     _refuse_difference(flags.out, "model", own, model)
     _refuse_difference(flags.out, "train", before.train, train)
-    return before.model_copy(update={"train": train})
+    free = {name: vars(flags)[name] for name in FREE_OF_LESSON if name in call.given}
+    return before.model_copy(update={"train": train, **free})
 
 
 def _begin(family: str, preset: str) -> Config:
@@ -139,7 +171,7 @@ def _answer(model: WorldModel, lesson: Lesson, folder: Path, seconds: float) -> 
         say(console, f"{folder}: {lesson.family}, {values['parameters']} parameters, {lesson.train.steps} steps")
         say(console, "  ".join(f"{name} {value:.4g}" for name, value in values["last"].items() if value is not None))
 
-    return Answer(values, show)
+    return Answer(values, show, told=rank() == 0)
 
 
 def _last_row(log: Path) -> dict[str, Any]:

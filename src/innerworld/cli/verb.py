@@ -17,6 +17,7 @@ class Answer:
     values: dict[str, Any]
     show: Callable[[Console], None]
     code: int = 0
+    told: bool = True  # False: another process says it
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Call:
     given: frozenset[str]  # names of the flags that were written out, as fields
     quiet: bool
     command: str
+    words: tuple[str, ...] = ()  # all of them, to say them to another process
 
 
 @dataclass(frozen=True)

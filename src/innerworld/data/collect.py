@@ -10,14 +10,14 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
 
 from innerworld.data.explore import Policy, Remembers
-from innerworld.data.store import Store
+from innerworld.data.store.store import COMPACT_BYTES, Store
+from innerworld.data.store.writer import Writer
 from innerworld.data.tape import Tape
-from innerworld.data.writer import Writer
 from innerworld.errors import UserError
 from innerworld.types import Clip, Spec
 
 Progress = Callable[[int, int], None]
-"""(episodes done, episodes in all), called after each."""
+"""(episodes done, episodes in all), called whenever some have ended."""
 
 LONGEST = 100_000
 
@@ -31,24 +31,25 @@ def collect(
     progress: Progress | None = None,
     options: Mapping[str, Any] | None = None,
     longest: int = LONGEST,
+    first: int = 0,
 ) -> range:
-    """Add `episodes` episodes to `store` and return their indices; (seed, number of environments) determines them.
+    """Add `episodes` episodes to `store` and return their indices; (seed, environments, `first`) determines them.
 
-    See `play` for which ones and for `options`. Raises `UserError` if the environments do not fit the store's spec,
-    fail, give numbers that are not finite or an episode beyond `longest` steps, if the disk is full, and for Ctrl-C;
-    every episode that had ended is then stored.
+    See `play` for which ones, for `options` and for `first`. Raises `UserError` if the environments do not fit the
+    store's spec, fail, give numbers that are not finite or an episode beyond `longest` steps, if the disk is full, and
+    for Ctrl-C; every episode that had ended is then stored.
     """
-    first = len(store)
+    before = len(store)
     try:
         with Writer(store) as writer:
-            played = play(envs, policy, store.spec, episodes, seed, options, longest)
-            for done, (clip, episode_seed) in enumerate(played, 1):
-                writer.add(clip, episode_seed)
+            for over in play(envs, policy, store.spec, episodes, seed, options, longest, first):
+                clips, seeds = zip(*over, strict=True)
+                writer.add_all(clips, seeds)
                 if progress is not None:
-                    progress(done, episodes)
+                    progress(len(store) - before, episodes)
     except KeyboardInterrupt:
         raise UserError(f"interrupted: {len(store)} episodes are safe in {store.path}") from None
-    return range(first, len(store))
+    return range(before, len(store))
 
 
 def play(
@@ -59,15 +60,19 @@ def play(
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
     longest: int = LONGEST,
-) -> Iterator[tuple[Clip, int]]:
-    """Yield the first `episodes` episodes to *start*, each (b = 1) with the seed it was reset with, as they end.
+    first: int = 0,
+) -> Iterator[list[tuple[Clip, int]]]:
+    """Yield the first `episodes` episodes to *start*, each (b = 1) with the seed it was reset with, as they end: those
+    that end in the same step together, as long as they are not too large for one shard.
 
     The first to finish would favour the short ones. `envs` must have `AutoresetMode.DISABLED`; `options` goes to every
     reset. An environment without a part in the rest plays on, unrecorded, for a vector is stepped as a whole.
+    `first` is the number of the first episode: parts of one collection have the same `seed` and share no episode.
+    An episode that the environments lose (`info["lost"]`, see `envs.workers`) is discarded and begun again.
     """
     choices_from = _check_envs(envs, spec)
     entropy = np.random.SeedSequence(seed)
-    rng = np.random.default_rng(entropy)
+    rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(first,)) if first else entropy)
     # Below 2^31, because some environments hand their seed on to generators that take no more than 32 bits.
     seeds = int(entropy.generate_state(1)[0]) >> 1
     memory = _memory(policy)
@@ -75,10 +80,14 @@ def play(
     started = np.ones(envs.num_envs, np.bool_)
     obs: Mapping[str, np.ndarray] = {}
     begun = ended = 0
+    again: list[int] = []  # numbers of episodes that were lost
     while ended < episodes:
         if started.any():
             for row in np.flatnonzero(started).tolist():
-                tapes[row].begin(begun, recorded=begun < episodes)
+                if again:
+                    tapes[row].begin(again.pop(0), recorded=True)
+                    continue
+                tapes[row].begin(first + begun, recorded=begun < episodes)
                 begun += 1
             obs = _reset(envs, started, [seeds + tape.number for tape in tapes], options, tapes)
             _check_obs(obs, spec, tapes)
@@ -87,7 +96,8 @@ def play(
             if memory is not None:
                 memory.begin(started, rng)
         action = _check_action(policy(dict(obs), rng), spec, envs.num_envs)
-        obs, reward, terminated, truncated = _step(envs, _to_env(action, spec, choices_from), tapes)
+        obs, reward, terminated, truncated, lost = _step(envs, _to_env(action, spec, choices_from), tapes)
+        again += [tapes[row].discard() for row in lost if tapes[row].recorded]
         for row, tape in enumerate(tapes):
             tape.act(action[row], reward[row], terminated[row])
         _check_obs(obs, spec, tapes)
@@ -95,10 +105,9 @@ def play(
             tape.look(obs, row)
         _check_reward(reward, tapes)
         started = np.asarray(terminated | truncated, np.bool_)
-        for row in np.flatnonzero(started).tolist():
-            if tapes[row].recorded:
-                yield tapes[row].clip(), seeds + tapes[row].number
-                ended += 1
+        for over in _groups([tapes[row] for row in np.flatnonzero(started).tolist() if tapes[row].recorded]):
+            yield [(tape.clip(), seeds + tape.number) for tape in over]
+            ended += len(over)
         _check_longest(tapes, ~started, longest)
 
 
@@ -149,12 +158,13 @@ def _reset(
 
 def _step(
     envs: VectorEnv, action: np.ndarray, tapes: Sequence[Tape]
-) -> tuple[Mapping[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray]:
+) -> tuple[Mapping[str, np.ndarray], np.ndarray, np.ndarray, np.ndarray, list[int]]:
+    """What Gymnasium's step gives, with the rows that were lost in the place of the info."""
     try:
-        obs, reward, terminated, truncated, _ = envs.step(action)
+        obs, reward, terminated, truncated, info = envs.step(action)
     except Exception as error:
         raise _failed(error, "step", tapes) from error
-    return obs, reward, terminated, truncated
+    return obs, reward, terminated, truncated, np.flatnonzero(info.get("lost", ())).tolist()
 
 
 def _failed(error: Exception, verb: str, tapes: Sequence[Tape]) -> UserError:
@@ -203,6 +213,19 @@ def _check_finite(finite: np.ndarray, what: str, tapes: Sequence[Tape]) -> None:
     for row in np.flatnonzero(~finite).tolist():
         if tapes[row].recorded:
             raise UserError(f"episode {tapes[row].number} step {tapes[row].length}: {what} is not finite")
+
+
+def _groups(tapes: Sequence[Tape]) -> list[list[Tape]]:
+    """In the same order, each of about as many bytes as a shard has, for their copies are in memory together."""
+    groups: list[list[Tape]] = []
+    size = 0
+    for tape in tapes:
+        if not groups or size + tape.bytes > COMPACT_BYTES:
+            groups.append([])
+            size = 0
+        groups[-1].append(tape)
+        size += tape.bytes
+    return groups
 
 
 def _check_longest(tapes: Sequence[Tape], running: np.ndarray, longest: int) -> None:

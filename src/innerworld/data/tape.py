@@ -28,11 +28,21 @@ class Tape:
         self._reward = np.empty(ROOM, np.float32)
         self._terminated = np.empty(ROOM, np.bool_)
 
+    @property
+    def bytes(self) -> int:
+        """Of what was seen so far."""
+        return sum(frames[: self.length + 1].nbytes for frames in self._obs.values())
+
     def begin(self, number: int, recorded: bool) -> None:
         """A new episode, the `number`-th to start; forgets the last."""
         self.number = number
         self.length = 0
         self.recorded = recorded
+
+    def discard(self) -> int:
+        """Record no more of this episode; its number."""
+        self.recorded = False
+        return self.number
 
     def look(self, obs: Mapping[str, np.ndarray], row: int) -> None:
         """What is seen now: `row` of each sensor `n ...`."""

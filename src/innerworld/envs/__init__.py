@@ -11,11 +11,12 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 import gymnasium
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from numpy.typing import ArrayLike
 
 from innerworld.config import build
 from innerworld.envs.adapter import Adapted, adapt, shrink, spec_of
+from innerworld.envs.workers import Workers
 from innerworld.errors import UserError, nearest
 
 if TYPE_CHECKING:
@@ -43,13 +44,17 @@ def make(
     action_low: ArrayLike | None = None,
     action_high: ArrayLike | None = None,
     parallel: bool = False,
+    timeout_s: float = 60.0,
+    restarts: int = 3,
 ) -> VectorEnv:
     """Make `n` worlds that are stepped together: a name in `ENVS`, or any Gymnasium id, adapted (see `adapt`).
 
     A world that has ended waits until `reset(options={"reset_mask": …})` begins it anew. `size` is the side of the
     pictures, `max_steps` the length of an episode (by default the world's own). `seed` makes world i begin from
-    `seed + i`, and seeds `action_space.sample()`. `parallel` gives each world a process of its own. Ids of packages
-    that must be imported first are written `module:id`, as in "minigrid:MiniGrid-Empty-5x5-v0".
+    `seed + i`, and seeds `action_space.sample()`. `parallel` gives each world a process of its own; one that does
+    not answer for `timeout_s` seconds, crashes or is killed is then begun again, at most `restarts` times (see
+    `Workers`). Ids of packages that must be imported first are written `module:id`, as in
+    "minigrid:MiniGrid-Empty-5x5-v0".
 
     Raises `UserError` for an unknown id, a missing package and a world that has no place in the convention.
     """
@@ -63,8 +68,7 @@ def make(
         one = partial(make_one, id, size, None, max_steps, sensors, action_low, action_high)
         if parallel:
             one().close()  # here, so that a wrong id is told in one line and not by n processes
-            # Spawned, for a fork of a process in which torch or a GPU is at work can hang.
-            envs = AsyncVectorEnv([one] * n, context="spawn", autoreset_mode=AutoresetMode.DISABLED)
+            envs = Workers([one] * n, timeout_s, restarts)
         else:
             envs = SyncVectorEnv([one] * n, autoreset_mode=AutoresetMode.DISABLED)
     if seed is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import cv2
 import gymnasium
 import numpy as np
 from gym_pusht.envs.pusht import PushTEnv
@@ -53,8 +54,8 @@ class PushT(gymnasium.Env):
         self.config = config = config or PushTConfig()
         self.render_mode = render_mode
         # Small pictures are shrunk from the demonstrations' size, so that demonstrations can be shrunk likewise.
-        drawn = max(config.size, DEMO_SIZE)
-        self._table = PushTEnv(observation_width=drawn, observation_height=drawn)
+        self._drawn = max(config.size, DEMO_SIZE)
+        self._table = PushTEnv(observation_width=self._drawn, observation_height=self._drawn)
         self._elapsed = 0
         self.observation_space = spaces.Dict(
             {
@@ -84,7 +85,12 @@ class PushT(gymnasium.Env):
         return self._sense(), float(reward), bool(terminated), self._elapsed >= self.config.max_steps, info
 
     def render(self) -> NDArray[np.uint8]:
-        return shrink(np.asarray(self._table._render(), np.uint8), self.config.size)
+        """Pixel for pixel what gym-pusht shows, without its detour: a copy of the screen, with x and y exchanged."""
+        screen = self._table._draw()
+        memory: Any = screen.get_buffer()  # rows of blue, green, red, nothing
+        blue_green_red = np.frombuffer(memory, np.uint8).reshape(*screen.get_size(), screen.get_bytesize())
+        small: Any = cv2.resize(blue_green_red, (self._drawn, self._drawn))
+        return shrink(np.ascontiguousarray(small[..., 2::-1]), self.config.size)
 
     def close(self) -> None:
         self._table.close()

@@ -77,6 +77,8 @@ def check_start(horizon: int, start: Tensor, rng: Sequence[Generator], discrete:
     """Raise `UserError` unless `start` is `b h a` of valid actions (or probabilities) with a generator for each row."""
     if start.ndim != 3 or start.shape[1] != horizon:
         raise UserError(f"start has shape {tuple(start.shape)}, expected (b, {horizon}, a): the planner's horizon")
+    if not start.shape[2]:
+        raise UserError("there are no actions to plan: the model was taught from a video, or another log without any")
     if len(rng) != start.shape[0]:
         raise UserError(f"{len(rng)} generators for {start.shape[0]} rows: give one for each, see `generators`")
     if discrete and not _are_probabilities(start):

@@ -1,261 +1,114 @@
-"""Import experience that others recorded: the human Push-T demonstrations, and folders of one .npz per episode."""
+"""The logs there are importers for. To add one: write its file (a config, and how it opens), add its line."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import zipfile
-import zlib
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-import numpy as np
-import torch
+from innerworld.data.importers import hdf5, lerobot, minari, npz, replay, rlds, video
+from innerworld.data.importers.bring import OnBad, bring_in
+from innerworld.data.importers.recording import Episode, ImportConfig, Recording, Take
+from innerworld.data.store.meta import Frames
+from innerworld.data.store.store import Store
+from innerworld.errors import UserError, choose
 
-from innerworld.data.store import About, Store, check_episode
-from innerworld.data.writer import Writer
-from innerworld.data.zarr import ZarrArray
-from innerworld.envs.adapter import shrink
-from innerworld.errors import UserError
-from innerworld.types import Clip, Spec
-
-OnBad = Literal["stop", "skip"]
-
-Episode = tuple[str, Callable[[], Clip]]
-"""What to call an episode in an error, and how to read it."""
-
-Scale = tuple[np.ndarray, np.ndarray]
-"""What -1 and +1 stand for, each `a`."""
-
-PUSHT_SIDE = 512.0
-"""Pixels of the simulation: an action is a place on a square table of this side."""
+__all__ = [
+    "IMPORTERS",
+    "Episode",
+    "ImportConfig",
+    "Importer",
+    "Recording",
+    "Take",
+    "bring_in",
+    "guess",
+    "import_log",
+]
 
 
-def import_pusht(path: str | Path, out: str | Path, size: int = 64, on_bad: OnBad = "stop") -> tuple[Store, list[str]]:
-    """Import the human Push-T demonstrations of Diffusion Policy (arXiv 2303.04137): the store, and what was skipped.
+@dataclass(frozen=True)
+class Importer:
+    """One kind of log."""
 
-    `path` is `pusht_cchi_v7_replay.zarr`. Sensors: `pixels` (size, size, 3), shrunk from 96 by area averaging, and
-    `state` (agent x y, block x y, angle). Actions, targets of 0 to 512 pixels, become [-1, 1]. An episode of T frames
-    gives T - 1 actions: what came of its last action was not recorded, so that action is dropped. Reward is 0 and
-    terminated false, for the log has neither. A bad episode (not finite, out of bounds, a single frame) stops the
-    import with a `UserError` that names it, or is left out with `on_bad="skip"`.
-    """
-    root = Path(path)
-    pixels, state, action = (ZarrArray(root / "data" / name) for name in ("img", "state", "action"))
-    ends = ZarrArray(root / "meta" / "episode_ends")
-    stops = ends.read(0, len(ends)).astype(np.int64)
-    _check_pusht(root, pixels, state, action, stops, size)
-    about = About(
-        env="pusht",
-        policy="human",
-        action_low=(0.0, 0.0),
-        action_high=(PUSHT_SIDE, PUSHT_SIDE),
-        fps=10.0,
-        more={"source": root.name, "paper": "arXiv 2303.04137"},
-    )
-
-    def clip_of(start: int, stop: int) -> Clip:
-        frames = pixels.read(start, stop)  # t+1 y x c
-        if not np.all((frames >= 0) & (frames <= 255)):
-            raise UserError("pixels are not all between 0 and 255")
-        small = np.stack([shrink(frame, size) for frame in np.rint(frames).astype(np.uint8)])
-        seen = {"pixels": small, "state": state.read(start, stop).astype(np.float32)}
-        return _clip(seen, action.read(start, stop - 1).astype(np.float32) / (PUSHT_SIDE / 2) - 1)
-
-    starts = [0, *stops[:-1].tolist()]
-    episodes = [
-        (f"{root.name} episode {i}", partial(clip_of, start, stop))
-        for i, (start, stop) in enumerate(zip(starts, stops.tolist(), strict=True))
-    ]
-    return _write(out, Spec({"pixels": (size, size, 3), "state": (5,)}, 2), about, episodes, on_bad)
+    about: str
+    config: type[ImportConfig]
+    open: Callable[[Path, Any], Recording]  # given its config
+    looks: Callable[[Path], bool]  # whether a path is of this kind, at a glance; it exists
 
 
-def import_npz(
-    folder: str | Path,
+IMPORTERS: dict[str, Importer] = {
+    "pusht": Importer(
+        "the human Push-T demonstrations of Diffusion Policy (.zarr)",
+        replay.PushTConfig,
+        replay.open_pusht,
+        lambda path: replay.looks_like_replay(path) and path.name.startswith("pusht_cchi"),
+    ),
+    "zarr": Importer(
+        "a replay as Diffusion Policy writes them: Zarr v2 with data/* and meta/episode_ends",
+        replay.ReplayConfig,
+        replay.open_replay,
+        replay.looks_like_replay,
+    ),
+    "lerobot": Importer(
+        "a LeRobot data set of version 2.0, 2.1 or 3.0",
+        lerobot.LeRobotConfig,
+        lerobot.open_lerobot,
+        lerobot.looks_like_lerobot,
+    ),
+    "minari": Importer("a Minari data set (HDF5)", minari.MinariConfig, minari.open_minari, minari.looks_like_minari),
+    "hdf5": Importer(
+        "HDF5 of D4RL (flat), robomimic (data/demo_0) or stable-worldmodel (ep_len)",
+        hdf5.Hdf5Config,
+        hdf5.open_hdf5,
+        hdf5.looks_like_hdf5,
+    ),
+    "rlds": Importer("RLDS: TFRecord files with features.json", rlds.RldsConfig, rlds.open_rlds, rlds.looks_like_rlds),
+    "npz": Importer(
+        "NumPy archives: one per episode, or one of many (OGBench: ends=terminals)",
+        npz.NpzConfig,
+        npz.open_npz,
+        npz.looks_like_npz,
+    ),
+    "video": Importer(
+        "a folder of videos, or of folders of pictures, with or without a table of actions",
+        video.VideoConfig,
+        video.open_video,
+        video.looks_like_video,
+    ),
+}
+
+
+def guess(path: Path) -> str:
+    """The kind of log that `path` looks like. Raises `UserError` if it looks like none."""
+    if not path.exists():
+        raise UserError(f"there is no {path}")
+    for kind, importer in IMPORTERS.items():
+        if importer.looks(path):
+            return kind
+    raise UserError(f"{path} looks like no log that can be imported: say which of {', '.join(IMPORTERS)} it is")
+
+
+def import_log(
+    kind: str,
+    path: str | Path,
     out: str | Path,
-    action_low: Sequence[float] | None = None,
-    action_high: Sequence[float] | None = None,
-    choices: int | None = None,
-    about: About = About(),
+    config: ImportConfig | None = None,
     on_bad: OnBad = "stop",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    frames: Frames = "raw",
 ) -> tuple[Store, list[str]]:
-    """Import a folder of one .npz per episode, in the order of their names: the store, and what was skipped.
+    """Import a log of one of the `IMPORTERS`: the new store in `out`, and what was left out (see `bring_in`).
 
-    Each holds `action` (t a), optionally `reward` (t) and `terminated` (t), and every other key is a sensor: `uint8`
-    (t+1 y x c) or float (t+1 n). The first file says what the world is like. `action_low` and `action_high` scale
-    actions to [-1, 1]; without, they must lie there. With `choices`, actions are whole numbers (t) below it. A bad
-    file (lengths, types, values, pickled objects) stops the import with a `UserError` that names it, or is left out
-    with `on_bad="skip"`.
+    `config` is that importer's own; without, its defaults. Raises `UserError` that names the file and the episode.
     """
-    files = sorted(Path(folder).glob("*.npz"))
-    if not files:
-        raise UserError(f"{folder} has no .npz files")
-    scale = _scale(action_low, action_high)
-    if scale is not None and choices is not None:
-        raise UserError("give either choices or action_low and action_high: a choice has no scale")
-    if scale is not None and action_low is not None and action_high is not None:
-        about = about.model_copy(update={"action_low": tuple(action_low), "action_high": tuple(action_high)})
-    episodes = [(file.name, partial(_npz_clip, file, scale, choices)) for file in files]
-    return _write(out, _first_spec(episodes, choices is not None, on_bad), about, episodes, on_bad)
-
-
-# ---------------------------------------------------------------------- Push-T
-
-
-def _check_pusht(
-    root: Path, pixels: ZarrArray, state: ZarrArray, action: ZarrArray, stops: np.ndarray, size: int
-) -> None:
-    total = int(stops[-1]) if len(stops) else 0
-    if not total or np.diff(stops, prepend=0).min() < 1:
-        raise UserError(f"{root}: meta/episode_ends does not grow from episode to episode")
-    side = pixels.shape[1]
-    for name, array, shape in (("img", pixels, (side, side, 3)), ("state", state, (5,)), ("action", action, (2,))):
-        if array.shape[1:] != shape:
-            raise UserError(
-                f"{root}: data/{name} has shape {array.shape}, expected (steps, {', '.join(map(str, shape))})"
-            )
-        if len(array) < total:
-            raise UserError(f"{root}: data/{name} has {len(array)} steps, the episodes end at {total}")
-    if not 1 <= size <= side:
-        raise UserError(f"size must be between 1 and the log's own {side}, got {size}")
-
-
-# ---------------------------------------------------------------------- .npz
-
-
-def _scale(low: Sequence[float] | None, high: Sequence[float] | None) -> Scale | None:
-    if low is None and high is None:
-        return None
-    if low is None or high is None or len(low) != len(high) or not np.all(np.less(low, high)):
-        raise UserError(f"action_low and action_high are needed together, low below high in every axis: {low}, {high}")
-    return np.asarray(low, np.float64), np.asarray(high, np.float64)
-
-
-def _first_spec(episodes: Sequence[Episode], discrete: bool, on_bad: OnBad) -> Spec:
-    """The world as the first episode shows it that can be read."""
-    for name, read in episodes:
-        try:
-            clip = read()
-            return Spec({sensor: tuple(v.shape[2:]) for sensor, v in clip.obs.items()}, clip.action.shape[2], discrete)
-        except UserError as error:
-            if on_bad == "stop":
-                raise UserError(f"{name}: {error}") from error
-    raise UserError(f"none of the {len(episodes)} files can be read, among them {episodes[0][0]}")
-
-
-def _npz_clip(file: Path, scale: Scale | None, choices: int | None) -> Clip:
-    values = _load(file)
-    if "action" not in values:
-        raise UserError(f"no key 'action'; there are: {', '.join(values) or 'none'}")
-    action = _actions(values.pop("action"), scale, choices)
-    t = len(action)
-    reward = values.pop("reward", np.zeros(t, np.float32))
-    terminated = values.pop("terminated", np.zeros(t, np.bool_))
-    for name, value, length in (("reward", reward, t), ("terminated", terminated, t)):
-        if value.shape != (length,):
-            raise UserError(f"{name!r} has shape {value.shape}, but action has length {t}: expected ({length},)")
-    for name, value in values.items():
-        if value.ndim < 2 or len(value) != t + 1:
-            raise UserError(
-                f"sensor {name!r} has shape {value.shape}, but action has length {t}: expected ({t + 1}, ...)"
-            )
-    seen = {name: value if value.dtype == np.uint8 else _floats(name, value) for name, value in values.items()}
-    return _clip(seen, action, _floats("reward", reward), terminated.astype(np.bool_))
-
-
-def _load(file: Path) -> dict[str, np.ndarray]:
-    try:
-        # Opened here, because numpy leaves a torn file open.
-        with file.open("rb") as opened:
-            archive = np.load(opened, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("it holds a single array without a name")
-            return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise UserError(f"cannot be read: {error}") from error
-
-
-def _actions(action: np.ndarray, scale: Scale | None, choices: int | None) -> np.ndarray:
-    """As the library wants them: float32 `t a` in [-1, 1], or one-hot."""
-    if choices is not None:
-        if action.ndim != 1 or action.dtype.kind not in "iu":
-            raise UserError(f"'action' has shape {action.shape} and type {action.dtype}, expected whole numbers (t)")
-        if len(action) and not 0 <= action.min() <= action.max() < choices:
-            raise UserError(f"'action' lies between {action.min()} and {action.max()}, expected 0 to {choices - 1}")
-        return np.eye(choices, dtype=np.float32)[action]
-    action = _floats("action", action)
-    if action.ndim != 2:
-        raise UserError(f"'action' has shape {action.shape}, expected (t, a)")
-    if scale is None:
-        return action
-    low, high = scale
-    if action.shape[1] != len(low):
-        raise UserError(f"'action' has {action.shape[1]} numbers, action_low has {len(low)}")
-    return ((action - low) / (high - low) * 2 - 1).astype(np.float32)
-
-
-def _floats(name: str, value: np.ndarray) -> np.ndarray:
-    if value.dtype.kind not in "fiub":
-        raise UserError(f"{name!r} is of type {value.dtype}, expected numbers")
-    return value.astype(np.float32)
-
-
-# ---------------------------------------------------------------------- both
-
-
-def _clip(
-    obs: Mapping[str, np.ndarray],
-    action: np.ndarray,
-    reward: np.ndarray | None = None,
-    terminated: np.ndarray | None = None,
-) -> Clip:
-    t = len(action)
-    return Clip(
-        {sensor: torch.from_numpy(value)[None] for sensor, value in obs.items()},
-        torch.from_numpy(action)[None],
-        torch.zeros(1, t) if reward is None else torch.from_numpy(reward)[None],
-        torch.zeros(1, t, dtype=torch.bool) if terminated is None else torch.from_numpy(terminated)[None],
-    )
-
-
-def _write(
-    out: str | Path, spec: Spec, about: About, episodes: Sequence[Episode], on_bad: OnBad
-) -> tuple[Store, list[str]]:
-    """Import all or nothing: into a folder beside `out`, renamed at the end, so that no half looks like a whole."""
-    out = Path(out)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"{out} exists already: choose another folder")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        partial_out = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
-    except OSError as error:
-        raise UserError(f"cannot make the folder {out}: {error.strerror}") from error
-    try:
-        store = Store.create(partial_out, spec, about)
-        skipped = _add_each(store, episodes, on_bad)
-        if not len(store):
-            raise UserError(f"none of the {len(episodes)} episodes can be imported, the first because {skipped[0]}")
-        partial_out.chmod(0o755)  # mkdtemp shuts everybody else out
-        partial_out.replace(out)
-    except BaseException:
-        shutil.rmtree(partial_out, ignore_errors=True)
-        raise
-    return Store.open(out), skipped
-
-
-def _add_each(store: Store, episodes: Sequence[Episode], on_bad: OnBad) -> list[str]:
-    skipped = []
-    with Writer(store) as writer:
-        for name, read in episodes:
-            try:
-                clip = read()
-                check_episode(store.spec, clip)
-            except UserError as error:
-                if on_bad == "stop":
-                    raise UserError(f"{name}: {error}") from error
-                skipped.append(f"{name}: {error}")
-            else:
-                writer.add(clip)
-    return skipped
+    importer = choose("kind of log", kind, IMPORTERS)
+    config = importer.config() if config is None else config
+    if not isinstance(config, importer.config):
+        raise UserError(f"{kind} takes a {importer.config.__name__}, not a {type(config).__name__}")
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"there is no {path}")
+    recording = importer.open(path, config)
+    total = len(recording.episodes[: config.limit])
+    return bring_in(recording, out, config, on_bad, lambda done: progress(done, total), frames)

@@ -1,0 +1,1 @@
+"""The store: a folder of whole episodes; `store.py` is where to begin."""
