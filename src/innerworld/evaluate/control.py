@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -47,8 +47,13 @@ class Tasks:
 
     def first(self, n: int) -> Tasks:
         """The first n of them."""
-        start_obs, goal_obs = (each(lambda value: value[:n], obs) for obs in (self.start_obs, self.goal_obs))
-        return Tasks(self.start[:n], self.goal[:n], start_obs, goal_obs, self.far[:n])
+        return self.cut(0, n)
+
+    def cut(self, start: int, stop: int) -> Tasks:
+        """Those from `start` to before `stop`."""
+        some = slice(start, stop)
+        start_obs, goal_obs = (each(lambda value: value[some], obs) for obs in (self.start_obs, self.goal_obs))
+        return Tasks(self.start[some], self.goal[some], start_obs, goal_obs, self.far[some])
 
 
 @dataclass(frozen=True)
@@ -105,15 +110,17 @@ def play(
     budget: int,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
+    first: int = 0,
 ) -> Played:
     """Let the agent play every task for at most `budget` steps; a world that is solved is left in peace.
 
-    `worlds` holds as many worlds as there are tasks. `progress` is told the steps done.
+    `worlds` holds as many worlds as there are tasks. `progress` is told the steps done. `first` is the number of the
+    first task among all that share `seed`, when others play the rest (see `joined`).
     """
     goal = {name: tasks.goal_obs[name] for name in agent.model.spec.obs}
     obs, record = _begin(worlds, tasks, budget)
     agent.plan_ms.clear()
-    agent.begin(_see(obs, agent), goal, seed)
+    agent.begin(_see(obs, agent), goal, seed, first)
     live = np.arange(worlds.num_envs)
     began = time.process_time()
     for t in range(budget):
@@ -148,6 +155,20 @@ def play_policy(
     for t in range(budget):
         obs = record.step(act(obs, rng), t)
     return record.result(time.process_time() - began, 0.0)
+
+
+def joined(parts: Sequence[Played]) -> Played:
+    """What came of all episodes, from what came of some each. Where all were solved early, the path stands still."""
+    longest = max(part.path.shape[1] for part in parts)
+    paths = [np.pad(part.path, ((0, 0), (0, longest - part.path.shape[1]), (0, 0)), mode="edge") for part in parts]
+    n = [len(part.success) for part in parts]
+    return Played(
+        np.concatenate([part.success for part in parts]),
+        np.concatenate([part.steps for part in parts]),
+        np.concatenate(paths),
+        sum(part.cpu_s for part in parts),
+        float(np.average([part.plan_ms for part in parts], weights=n)),
+    )
 
 
 def summary(played: Played, far: NDArray[np.bool_]) -> dict[str, float]:

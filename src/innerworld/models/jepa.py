@@ -17,6 +17,7 @@ from innerworld import losses
 from innerworld.config import Config
 from innerworld.errors import UserError
 from innerworld.nn.conv import ConvEncoder
+from innerworld.nn.mlp import maybe_no_inputs
 from innerworld.nn.sensors import image_in, symlog
 from innerworld.nn.transformer import SteeredTransformer
 from innerworld.nn.vit import ViT
@@ -93,10 +94,11 @@ class JEPA(WorldModel):
         super().__init__(config, spec)
         self.eyes = _Eyes(config, spec)
         predictor = _MLPPredictor if config.predictor == "mlp" else _TransformerPredictor
-        self.predictor = predictor(config, spec.action)
+        with maybe_no_inputs():
+            self.predictor = predictor(config, spec.action)
         self.inverse = nn.Sequential(
             nn.Linear(2 * config.latent, config.hidden), nn.SiLU(), nn.Linear(config.hidden, spec.action)
-        ) if config.inverse else None  # fmt: skip
+        ) if config.inverse and spec.action else None  # fmt: skip
 
     def encode(self, obs: Obs, state: State | None = None, action: Tensor | None = None) -> State:
         z = self.eyes(obs)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Literal
 
 import torch
@@ -44,11 +46,20 @@ class MLP(nn.Module):
 
 def linear(in_dim: int, out_dim: int, bias: bool = True, fan_in: int | None = None, scale: float = 1.0) -> nn.Linear:
     """A Linear with `init_` weights and zero bias. Give `fan_in` when it is one part of a wider layer."""
-    layer = nn.Linear(in_dim, out_dim, bias=bias)
+    with maybe_no_inputs():
+        layer = nn.Linear(in_dim, out_dim, bias=bias)
     init_(layer.weight, fan_in or in_dim, scale)
     if bias:
         nn.init.zeros_(layer.bias)
     return layer
+
+
+@contextmanager
+def maybe_no_inputs() -> Iterator[None]:
+    """Build layers of actions in this: where nobody acts an action has no numbers, and torch warns of empty weights."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Initializing zero-element tensors")
+        yield
 
 
 def norm_layer(norm: Norm, units: int) -> nn.Module:
@@ -60,6 +71,8 @@ def norm_layer(norm: Norm, units: int) -> nn.Module:
 @torch.no_grad()
 def init_(weight: Tensor, fan_in: int, scale: float = 1.0) -> None:
     """Fill `weight` from a normal cut at two deviations, with variance scale² / fan_in after the cut."""
+    if not weight.numel():
+        return
     std = 1.1368 / math.sqrt(fan_in)  # the cut leaves 0.8796 of the deviation: 1.1368 = 1 / 0.8796
     nn.init.trunc_normal_(weight, std=std, a=-2 * std, b=2 * std)
     weight.mul_(scale)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,13 +17,14 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-import innerworld.checkpoint
+import innerworld
 from innerworld import checkpoint
+from innerworld.checkpoint import pieces
 from innerworld.config import Config
 from innerworld.errors import UserError
 from innerworld.evaluate.collapse import CollapseWatch
 from innerworld.log import JsonLines
-from innerworld.training import Interrupted, TrainConfig, choose_device, learning_rate, train
+from innerworld.training import FREE_ON_RESUME, Interrupted, TrainConfig, choose_device, learning_rate, train
 from innerworld.types import Clip, Obs, Spec, State
 from innerworld.world import WorldModel
 
@@ -168,9 +170,17 @@ def test_ctrl_c_by_signal_finishes_the_step_and_restores_the_handlers(tmp_path: 
     assert signal.getsignal(signal.SIGINT) is before
 
 
+def test_sigusr1_saves_and_goes_on(tmp_path: Path) -> None:
+    clips = Noise(4, lambda clip: (signal.raise_signal(signal.SIGUSR1), clip)[1])
+    model = train(build(), clips, CONFIG.model_copy(update={"keep": 9}), tmp_path)
+    found = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert found == [f"step-{step:08d}" for step in (0, 5, 10, 20, 30, 40)]
+    assert same(model, train(build(), Noise(), CONFIG))
+
+
 def test_a_second_ctrl_c_a_while_later_acts_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = iter([0.0, 0.0, 5.0])
-    monkeypatch.setattr("innerworld.training.time.monotonic", lambda: next(now))
+    monkeypatch.setattr("innerworld.training.requests.monotonic", lambda: next(now))
 
     def twice(clip: Clip) -> Clip:
         signal.raise_signal(signal.SIGINT)
@@ -281,8 +291,8 @@ def test_a_full_disk_stops_the_run_and_keeps_the_last_checkpoint(
             raise OSError(28, "No space left on device")
         save_file(*args)
 
-    save_file = innerworld.checkpoint.save_file
-    monkeypatch.setattr(innerworld.checkpoint, "save_file", full)
+    save_file = pieces.save_file
+    monkeypatch.setattr(pieces, "save_file", full)
     with pytest.raises(UserError, match=r"step 20 .* no space left: make room"):
         train(build(), Noise(), CONFIG, tmp_path)
     monkeypatch.undo()
@@ -351,6 +361,10 @@ def test_a_device_that_is_not_here(monkeypatch: pytest.MonkeyPatch) -> None:
         choose_device("cude")
 
 
+def test_what_may_change_on_resume_is_there() -> None:
+    assert set(FREE_ON_RESUME) <= set(TrainConfig.model_fields)
+
+
 def test_learning_rate() -> None:
     config = TrainConfig(steps=101, lr=1.0, warmup=10, final_lr_fraction=0.2)
     rates = [learning_rate(step, config) for step in range(101)]
@@ -380,7 +394,7 @@ def test_a_model_without_parameters_is_refused() -> None:
 
 def run_elsewhere(folder: Path, where: str) -> int:
     """Run this very file as a script that trains into `folder` and dies at `where`; its exit status."""
-    source = Path(innerworld.checkpoint.__file__).parents[1]
+    source = Path(innerworld.__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": str(torch.get_num_threads())}
     return subprocess.run([sys.executable, __file__, str(folder), where], env=environment, timeout=120).returncode
 
@@ -403,7 +417,7 @@ def terminate(clip: Clip) -> Clip:
 
 def die_at(name: str, count: int) -> None:
     """Replace a function of the checkpoint module's `os` or `shutil` by one that kills at its last call."""
-    module = {"rename": os, "fsync": os, "rmtree": innerworld.checkpoint.shutil}[name]
+    module = {"rename": os, "fsync": os, "rmtree": shutil}[name]
     real, calls = getattr(module, name), []
 
     def dying(*args: object) -> object:
@@ -418,10 +432,10 @@ def main(folder: Path, where: str) -> None:
     if where == "before rename":
         die_at("rename", 3)  # 0, 10 and then 20: step 10 is the newest that exists
     if where == "after rename":
-        die_at("fsync", 18)  # five a checkpoint and a sixth after the rename: that of step 20
+        die_at("fsync", 20)  # two of state.json, five a checkpoint and a sixth after the rename: that of step 20
     if where == "while deleting":
         die_at("rmtree", 1)
-    config = CONFIG.model_copy(update={"keep": 1}) if where == "while deleting" else CONFIG
+    config = CONFIG.model_copy(update={"background": False, "keep": 1 if where == "while deleting" else 3})
     try:
         train(build(), clips, config, folder, log=JsonLines(folder / "log.jsonl"))
     except Interrupted as stop:
