@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import ClassVar
+from innerworld.perception.encoder import Encoder
+from innerworld.perception.ijepa import IJEPA
+from innerworld.perception.lejepa import LeJEPA
+from innerworld.perception.pretrained import Eyes, pretrained
+from innerworld.perception.vjepa import VJEPA
+from innerworld.perception.vjepa2 import VJEPA2
 
-from torch import Tensor, nn
+__all__ = ["ENCODERS", "IJEPA", "VJEPA", "VJEPA2", "Encoder", "Eyes", "LeJEPA", "pretrained"]
 
-from innerworld.config import Config
-from innerworld.types import Clip, Obs, Spec
-
-
-class Encoder(nn.Module, ABC):
-    """Eyes with a face like a world model's: `encode` what is seen, `loss` to learn from. Subclass once."""
-
-    Config: ClassVar[type[Config]]
-    presets: ClassVar[dict[str, Config]] = {}
-
-    def __init__(self, config: Config, spec: Spec) -> None:
-        super().__init__()
-        self.config = config
-        self.spec = spec
-
-    @abstractmethod
-    def encode(self, obs: Obs) -> Tensor:
-        """What is this? `obs` each `b ...` → tokens `b s d`."""
-
-    @abstractmethod
-    def loss(self, clip: Clip) -> tuple[Tensor, dict[str, Tensor]]:
-        """How wrong was I? A scalar, and its named parts (detached scalars). The clip's actions are not looked at."""
-
-    def after_step(self) -> None:
-        """Called after every optimiser step: moving-average targets and the like."""
-
-
-ENCODERS: dict[str, type[Encoder]] = {}
+ENCODERS: dict[str, type[Encoder]] = {"ijepa": IJEPA, "lejepa": LeJEPA, "vjepa": VJEPA, "vjepa2": VJEPA2}
 """The encoders there are. To add one: write its file, add its line."""

@@ -1,0 +1,174 @@
+"""An agent always has an answer: predictions that are not finite, a search that is too slow, a belief that is lost."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from innerworld.agent import Agent, AgentConfig
+from innerworld.errors import UserError
+from innerworld.plan import CEM, ICEM, MPPI, Gradient, Planner, RandomShooting
+from innerworld.types import Clip, Obs, Spec, State
+from innerworld.world import WorldModel
+
+SPEC, CHOICES = Spec({"state": (2,)}, 2), Spec({"state": (2,)}, 2, discrete=True)
+PLANNERS = [
+    RandomShooting(horizon=4),
+    CEM(horizon=4, samples=32, rounds=3, elites=8),
+    CEM(horizon=4, samples=32, rounds=3, elites=8, answer="mean"),
+    ICEM(horizon=4, samples=32, rounds=3, elites=8),
+    MPPI(horizon=4, samples=32, rounds=3, elites=8),
+    Gradient(horizon=4, samples=4, rounds=5),
+]
+
+
+class Plane(WorldModel):
+    """A point that goes where the action says; worlds in `lost` foresee NaN, and thinking takes `slow_s`."""
+
+    def __init__(self, spec: Spec = SPEC, slow_s: float = 0.0) -> None:
+        torch.nn.Module.__init__(self)
+        self.spec = spec
+        self.lost: list[int] = []
+        self.slow_s = slow_s
+        self.looks = 0
+
+    def encode(self, obs: Obs, state: State | None = None, action: Tensor | None = None) -> State:
+        before = obs["state"] if state is None else state["memory"]
+        return {"at": obs["state"], "memory": (before + obs["state"]) / 2}
+
+    def imagine(self, state: State, actions: Tensor) -> State:
+        self.looks += 1
+        time.sleep(self.slow_s)
+        at = state["memory"][:, None, None] + actions.cumsum(dim=2)  # b n h 2
+        mask = torch.zeros(len(at), dtype=torch.bool)
+        mask[self.lost] = True
+        return {"at": torch.where(mask[:, None, None, None], torch.nan, at)}
+
+    def predict(self, state: State, action: Tensor, rng: Generator | None = None) -> State:
+        return {name: value + action for name, value in state.items()}
+
+    def energy(self, state: State, goal: State) -> Tensor:
+        return (state["at"] - goal["at"]).square().mean(dim=-1)
+
+    def loss(self, clip: Clip) -> tuple[Tensor, dict[str, Tensor]]:
+        raise NotImplementedError
+
+
+def sight(b: int, value: float = 0.0) -> Obs:
+    return {"state": torch.full((b, 2), value)}
+
+
+def begun(model: Plane, planner: Planner = PLANNERS[1], b: int = 3, **settings: object) -> Agent:
+    mind = Agent(model, planner, AgentConfig.model_validate(settings))
+    mind.begin(sight(b), sight(b, 2.0))
+    return mind
+
+
+@pytest.mark.parametrize("planner", PLANNERS, ids=lambda planner: type(planner).__name__)
+def test_a_world_without_a_finite_cost_stands_still_and_is_flagged(planner: Planner) -> None:
+    healthy, model = begun(Plane(), planner), Plane()
+    model.lost = [1]
+    mind = begun(model, planner)
+    for value in (0.0, 0.3):
+        expected, action = healthy.act(sight(3, value)), mind.act(sight(3, value))
+        assert mind.degraded.tolist() == [False, True, False] and not healthy.degraded.any()
+        assert action[1].tolist() == [0, 0]
+        torch.testing.assert_close(action[[0, 2]], expected[[0, 2]])  # the others do not notice
+
+
+@pytest.mark.parametrize("planner", [PLANNERS[1], PLANNERS[5]], ids=["CEM", "Gradient"])
+def test_choices_stand_still_with_the_first(planner: Planner) -> None:
+    model = Plane(CHOICES)
+    model.lost = [0, 1]
+    mind = begun(model, planner, b=2)
+    assert mind.act(sight(2)).tolist() == [[1, 0], [1, 0]]
+    assert mind.act(sight(2)).tolist() == [[1, 0], [1, 0]] and mind.degraded.all()
+
+
+def test_the_last_good_plan_is_gone_on_with_to_its_end() -> None:
+    model = Plane()
+    mind = begun(model, b=2)
+    mind.act(sight(2))
+    assert mind.plan is not None
+    good = mind.plan.actions.clone()  # 2 4 2
+    model.lost = [0]
+    done = torch.stack([mind.act(sight(2))[0] for _ in range(5)])
+    torch.testing.assert_close(done[:3], good[0, 1:])
+    assert done[3:].tolist() == [[0, 0], [0, 0]]
+    model.lost = []
+    assert mind.act(sight(2))[0].abs().sum() > 0 and not mind.degraded.any()
+
+
+def test_it_goes_on_within_a_plan_of_several_steps() -> None:
+    model = Plane()
+    mind = begun(model, b=1, execute=2)
+    mind.act(sight(1)), mind.act(sight(1))
+    assert mind.plan is not None
+    good = mind.plan.actions.clone()
+    model.lost = [0]
+    done = torch.stack([mind.act(sight(1))[0] for _ in range(3)])
+    torch.testing.assert_close(done[:2], good[0, 2:])
+    assert done[2].tolist() == [0, 0] and mind.degraded.all()
+
+
+def test_a_search_that_is_too_slow_is_left_before_the_deadline() -> None:
+    model = Plane(slow_s=0.05)
+    mind = begun(model, CEM(horizon=4, samples=32, rounds=50, elites=8), b=2, deadline_s=0.18)
+    first = mind.act(sight(2))
+    assert first.abs().sum() == 0 and mind.degraded.all()
+    assert 2 <= model.looks <= 3  # a fourth would have ended too late
+    for _ in range(3):
+        began = time.perf_counter()
+        mind.act(sight(2))
+        assert time.perf_counter() - began < 0.18
+        assert mind.degraded.all()
+    model.slow_s = 0.0
+    mind._longest_s = 0.0
+    assert mind.act(sight(2)).abs().sum() > 0 and not mind.degraded.any()
+
+
+def test_a_deadline_that_is_met_changes_nothing() -> None:
+    patient, quick = begun(Plane()), begun(Plane(), deadline_s=60.0)
+    for value in (0.0, 0.5):
+        assert torch.equal(patient.act(sight(3, value)), quick.act(sight(3, value)))
+
+
+def test_a_belief_that_is_lost_begins_anew() -> None:
+    mind = begun(Plane(), b=2)
+    mind.act(sight(2))
+    blind = sight(2)
+    blind["state"][0] = torch.nan
+    assert mind.act(blind)[0].isfinite().all()
+    assert mind.degraded.tolist() == [True, False]
+    mind.act(sight(2, 1.0))
+    assert not mind.degraded.any()
+    assert mind.state["memory"].tolist() == [[1.0, 1.0], [0.5, 0.5]]  # the other still remembers
+
+
+def test_one_warning_and_no_more(caplog: pytest.LogCaptureFixture) -> None:
+    model = Plane()
+    model.lost = [1]
+    mind = begun(model)
+    with caplog.at_level(logging.WARNING):
+        mind.act(sight(3)), mind.act(sight(3))
+    assert len(caplog.records) == 1 and "no plan for 1 of 3 worlds" in caplog.text
+
+
+def test_keeping_some_worlds_keeps_their_flags() -> None:
+    model = Plane()
+    model.lost = [1]
+    mind = begun(model)
+    mind.act(sight(3))
+    mind.keep(torch.tensor([1, 2]))
+    assert mind.degraded.tolist() == [True, False]
+    model.lost = []
+    assert mind.act(sight(2)).shape == (2, 2)
+
+
+def test_a_deadline_is_positive() -> None:
+    with pytest.raises((UserError, ValueError)):
+        AgentConfig(deadline_s=0)
