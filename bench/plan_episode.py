@@ -17,8 +17,9 @@ from peer_eb_jepa import planning
 from innerworld.agent import Agent
 from innerworld.evaluate.control import play, summary
 from innerworld.plan import CEM
+from innerworld.recipes.goals import agent, draw_goals, goal_worlds
 from innerworld.recipes.lesson import episodes
-from innerworld.recipes.stages import agent, draw_goals, goal_worlds, load_learner
+from innerworld.recipes.stages import load_learner
 from innerworld.recipes.two_rooms import two_rooms
 
 

@@ -16,8 +16,9 @@ from PIL import Image, ImageDraw
 from innerworld.envs import make
 from innerworld.evaluate.control import play
 from innerworld.evaluate.imagery import album, draw
+from innerworld.recipes.goals import agent, draw_goals, goal_worlds
 from innerworld.recipes.lesson import episodes
-from innerworld.recipes.stages import agent, draw_goals, goal_worlds, load_learner
+from innerworld.recipes.stages import load_learner
 from innerworld.recipes.two_rooms import two_rooms
 from innerworld.types import each
 
