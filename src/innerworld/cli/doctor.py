@@ -37,7 +37,7 @@ EXTRAS = {  # module: (the extra that brings it, what it is for)
     "fsspec": ("data", "stores in a bucket"),
     "torchcodec": ("fast", "faster video"),
     "tensorboard": ("track", "train --track tensorboard"),
-    "trackio": ("track", "train --track trackio"),
+    "trackio": ("trackio", "train --track trackio"),
     "wandb": ("track", "train --track wandb"),
     "ray": ("cluster", "work on many machines"),
     "gym_pusht": ("pusht", "the world pusht"),

@@ -64,7 +64,7 @@ class TrainFlags:
     strategy: Strategy = "ddp"
     """how they share: ddp, each has the whole model; fsdp, each has a part of it"""
     track: tuple[str, ...] = ()
-    """trackers beside log.jsonl: tensorboard, trackio, wandb (extra: track)"""
+    """trackers beside log.jsonl: tensorboard, trackio, wandb (extras: track, trackio)"""
     resume: bool = False
     """go on with the run in the folder, with its own settings; train.steps may grow"""
 

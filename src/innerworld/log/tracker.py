@@ -40,7 +40,8 @@ def tracker(names: Sequence[str], folder: Path | str, config: Mapping[str, Any])
     for name in names:
         choose("tracker", name, TRACKERS)
         if any(find_spec(module) is None for module in NEEDS[name]):
-            raise UserError(f'tracker {name} needs a package that is not installed: pip install "innerworld[track]"')
+            extra = "trackio" if name == "trackio" else "track"
+            raise UserError(f'tracker {name} needs a package that is not installed: pip install "innerworld[{extra}]"')
     logs = [_Guarded(name, TRACKERS[name], Path(folder), config) for name in dict.fromkeys(names)]
     try:
         yield tee(*logs) if logs else silent
