@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from innerworld import models
+from innerworld import families
 from innerworld.cli import GLOBAL, VERBS
 from innerworld.cli.flags import parse
 from innerworld.config import override
@@ -55,6 +55,21 @@ def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", text):
         if not re.match(r"[a-z]+:", target):
             assert (page.parent / target).exists(), f"{page.name} links to {target}, which is not there"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name)
+def test_files_that_are_named_are_there(page: Path) -> None:
+    named = re.findall(r"`((?:tests|bench|examples)/[\w./-]*)`", page.read_text(encoding="utf-8"))
+    missing = [file for file in named if not (ROOT / file).exists()]
+    assert not missing, f"{page.name} names {missing}"
+
+
+def test_every_fault_has_a_promise_and_a_test() -> None:
+    """Those of the server come with it."""
+    lines = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8").splitlines()
+    rows = {int(found[1]): found[2] for line in lines if (found := re.match(r"\| (\d+) \|.*\| ([^|]*) \|$", line))}
+    assert list(rows) == [*range(1, 25), 28, 29, 30]
+    assert all("`tests/" in tests for tests in rows.values())
 
 
 def test_a_block_keeps_its_line() -> None:
@@ -111,5 +126,5 @@ def _read_command(words: list[str]) -> None:
     flags, overrides, _ = parse(name, verb, [word for word in rest if word not in GLOBAL])
     for word in overrides if name == "train" else ():
         part, _, setting = word.partition(".")
-        start = {"model": models.config(flags.family, None), "train": TrainConfig()}
+        start = {"model": families.config(flags.family, None), "train": TrainConfig()}
         override(choose("settings", part, start), [setting])

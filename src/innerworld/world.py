@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
 from einops import rearrange, repeat
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 
-from innerworld.config import Config
-from innerworld.types import Clip, Obs, Spec, State, each
+from innerworld.learns import Learns
+from innerworld.types import Clip, Obs, State, each
 
 
 @dataclass(frozen=True)
@@ -27,21 +27,14 @@ class Card:
     actions: bool = True  # does it consume actions
 
 
-class WorldModel(nn.Module, ABC):
-    """Five verbs over one opaque state. Subclass once: a family is one leaf class in one file.
+class WorldModel(Learns):
+    """Five verbs over one opaque state (`loss` is from `Learns`). Subclass once: a family is one leaf in one file.
 
     A leaf has a nested frozen `Config`, a `card`, and `presets` (the papers' settings by name); its constructor is
     `Leaf(config, spec)`. Sensors of a clip that `spec` does not name are ignored.
     """
 
-    Config: ClassVar[type[Config]]
     card: ClassVar[Card]
-    presets: ClassVar[dict[str, Config]] = {}
-
-    def __init__(self, config: Config, spec: Spec) -> None:
-        super().__init__()
-        self.config = config
-        self.spec = spec
 
     # ------------------------------------------------------------------ what a family must answer
 
@@ -60,13 +53,6 @@ class WorldModel(nn.Module, ABC):
     @abstractmethod
     def energy(self, state: State, goal: State) -> Tensor:
         """How far from that? `b`, never negative; zero is a match."""
-
-    @abstractmethod
-    def loss(self, clip: Clip) -> tuple[Tensor, dict[str, Tensor]]:
-        """How wrong was I? A scalar, and its named parts (detached scalars)."""
-
-    def after_step(self) -> None:
-        """Called after every optimiser step: moving-average targets and the like."""
 
     def features(self, state: State) -> Tensor:
         """What probes and the collapse watch read: `b d`. By default all floats of the state, flattened."""
@@ -110,6 +96,10 @@ class WorldModel(nn.Module, ABC):
             state = self.encode(clip.at(t + 1), state, clip.action[:, t])
             states.append(state)
         return stack(states)
+
+    def impressions(self, clip: Clip) -> Tensor:
+        """The features of the beliefs along a clip: `b t+1 d`."""
+        return self.features(flatten(self.watch(clip), 2)).unflatten(0, (-1, clip.length + 1))
 
 
 def stack(states: list[State]) -> State:

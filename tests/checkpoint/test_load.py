@@ -449,9 +449,9 @@ def test_the_commit_is_that_of_the_working_folder(tmp_path: Path, monkeypatch: p
 @pytest.fixture
 def registry(monkeypatch: pytest.MonkeyPatch) -> None:
     """A registry with one entry, so that an unknown family does not import all of the library's."""
-    module = type(sys)("innerworld.models")
-    module.MODELS = {"oracle": Linear}  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "innerworld.models", module)
+    module = type(sys)("innerworld.families")
+    module.FAMILIES = {"oracle": Linear}  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "innerworld.families", module)
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,9 @@ import pytest
 
 from innerworld.cli import main
 from innerworld.envs import ENVS
+from innerworld.families import FAMILIES
 from innerworld.models import MODELS
+from innerworld.perception import ENCODERS
 from innerworld.plan import PLANNERS
 
 
@@ -23,16 +25,21 @@ def test_models(capsys):
     assert rows["jepa"]["file"] == "innerworld/models/jepa.py"
     assert rows["jepa"]["presets"] == list(MODELS["jepa"].presets)
     assert rows["rssm"]["decodes"] is True
+    eyes = {row["name"]: row for row in _json(capsys, "models")["eyes"]}
+    assert list(eyes) == list(ENCODERS) and "2506.09985" in eyes["vjepa2"]["about"]
+    assert eyes["vjepa2"]["presets"] == list(ENCODERS["vjepa2"].presets)
     assert main(["models"]) == 0
     out = capsys.readouterr().out
+    assert all(row["about"] in out for row in eyes.values())
     assert all(card.paper in out for card in (kind.card for kind in MODELS.values()))
 
 
-@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize("name", list(FAMILIES))
 def test_one_model(name, capsys):
     found = _json(capsys, "models", name)
-    assert [row["key"].removeprefix("model.") for row in found["fields"]] == list(MODELS[name].Config.model_fields)
-    assert list(found["presets"]) == list(MODELS[name].presets)
+    keys = [row["key"].split(".")[1] for row in found["fields"]]  # nested ones begin with their field
+    assert list(dict.fromkeys(keys)) == list(FAMILIES[name].Config.model_fields)
+    assert list(found["presets"]) == list(FAMILIES[name].presets)
     assert main(["models", name]) == 0
     assert found["about"] in capsys.readouterr().out
 

@@ -65,8 +65,41 @@ def test_new_stores_out_of_old_ones(tmp_path: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize(
+    ("kind", "settings", "files"),
+    [
+        ("npz", ["episodes=[1,3]", 'sensors=["pixels"]'], ["000000.npz", "000001.npz"]),
+        ("lerobot", ["codec=lossless", "episodes=[1,3]"], ["info.json", "episode"]),
+        ("video", ["codec=lossless", "episodes=[1,3]"], ["000000.mp4", "000001.mp4"]),
+    ],
+)
+def test_export_takes_its_settings_and_can_be_imported_again(
+    kind: str, settings: list[str], files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    if kind != "npz":
+        pytest.importorskip("pyarrow")
+        pytest.importorskip("av")
+    path, out = made(tmp_path / "s"), str(tmp_path / "out")
+    values = told(capsys, "export", path, "--format", kind, "--out", out, *settings)
+    assert values == {"out": out, "format": kind, "episodes": 2}
+    there = [file.as_posix() for file in (tmp_path / "out").rglob("*")]
+    assert all(any(name in file for file in there) for name in files), there
+    assert main(["import", kind, out, "--out", str(tmp_path / "again"), "--json", "--quiet"]) == 0
+    again, whole = Store.open(tmp_path / "again"), Store.open(path)
+    assert again.lengths.tolist() == [3, 5]
+    for i, e in enumerate((1, 3)):
+        shown = [store.episode(n).obs["pixels"] for store, n in ((again, i), (whole, e))]
+        assert shown[0].equal(shown[1]) and again.episode(i).action.equal(whole.episode(e).action)
+    assert main(["data", "export", path, "--format", kind, "--out", out, "--quiet"]) == 2  # another export is there
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
+        (["export", "s", "--out", "x"], "say what to export with --format: lerobot, npz, video"),
+        (["export", "s", "--out", "x", "--format", "lerobt"], "Did you mean 'lerobot'"),
+        (["export", "s", "--out", "x", "--format", "npz", "codec=h264"], "unknown key 'codec'"),
+        (["export", "s", "--out", "x", "--format", "npz", "episodes=[9]"], "has no episode 9: it has 5"),
+        (["info", "s", "codec=h264"], "data info takes flags only"),
         (["info", "s", "--shares", "1"], "--shares is for split, not info"),
         (["merge", "s"], "data merge makes a new folder: name it with --out"),
         (["info", "s", "s"], "data info takes one store"),

@@ -204,6 +204,31 @@ def test_two_devices_speak_with_one_voice(tmp_path, capfd):
     assert "--batch 5 cannot be shared evenly by 2 processes" in capfd.readouterr().err
 
 
+def test_eyes_are_trained_and_borrowed(tmp_path, capsys):
+    words = ["--data", _data(tmp_path / "d"), *TINY, "train.device=cpu", "train.steps=1", "--quiet", "--json"]
+    capsys.readouterr()
+    assert main(["train", "vjepa2", "--out", str(tmp_path / "eyes"), *words]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["family"] == "vjepa2" and {"uniformity", "alignment", "probe_r2"} <= found["last"].keys()
+    assert read(tmp_path / "eyes").model["vit"]["dim"] == 96  # of the preset `tiny`
+    assert main(["train", "vjepa2", "--out", str(tmp_path / "eyes"), "--resume", "train.steps=2", "--quiet"]) == 0
+    assert checkpoint.read_header(tmp_path / "eyes").step == 2
+
+    borrowed = ["model.slices=8", f"model.eyes.checkpoint={tmp_path / 'eyes'}"]
+    assert main(["train", "jepa", "--out", str(tmp_path / "r"), *words, *borrowed]) == 0
+    assert read(tmp_path / "r").model["eyes"]["vit"]["dim"] == 96
+    assert main(["train", "jepa", "--out", str(tmp_path / "r"), "--resume", "train.steps=2", "--quiet"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "eyes")]) == 2
+    assert "holds a 'vjepa2', which is no WorldModel" in capsys.readouterr().err
+
+
+def test_help_of_eyes_is_that_of_their_small_preset(capsys):
+    assert main(["train", "vjepa2", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "--preset tiny" in out and "model.vit.dim" in out
+
+
 def test_help_lists_every_key(capsys):
     assert main(["train", "jepa", "--help"]) == 0
     out = capsys.readouterr().out

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from innerworld.config import Config
 from innerworld.errors import UserError
-from innerworld.evaluate.collapse import CollapseWatch, collapse, effective_rank
+from innerworld.evaluate.collapse import CollapseWatch, alignment, collapse, effective_rank, uniformity
 from innerworld.types import Clip, Obs, Spec, State
 from innerworld.world import WorldModel
 
@@ -109,13 +109,42 @@ def test_features_it_cannot_measure(features: Tensor) -> None:
         collapse(features)
 
 
+def test_alignment_is_the_distance_of_directions() -> None:
+    x = noise(50, 8)
+    assert alignment(x, 3 * x) == pytest.approx(0, abs=1e-12)
+    assert alignment(x, -x) == pytest.approx(4)
+    one, other = torch.eye(8)[:4], torch.eye(8)[4:]
+    assert alignment(one, other) == pytest.approx(2)
+    assert alignment(x.view(5, 10, 8), x.view(5, 10, 8).roll(1, 1)) > 1
+    with pytest.raises(UserError, match=r"alignment: pairs of shapes \(2, 3\) and \(3, 3\)"):
+        alignment(torch.zeros(2, 3), torch.zeros(3, 3))
+
+
+def test_uniformity_falls_as_directions_spread() -> None:
+    assert uniformity(torch.ones(9, 4) * torch.arange(1, 10).unsqueeze(1)) == pytest.approx(0)  # one direction
+    assert uniformity(torch.eye(5)) == pytest.approx(-4)  # every pair at a right angle: log e^(-2 * 2)
+    pair = torch.tensor([[1.0, 0.0], [-1.0, 0.0]])
+    assert uniformity(pair) == pytest.approx(-8) and uniformity(pair, t=1) == pytest.approx(-4)
+    narrow = noise(64, 8) + 10
+    assert uniformity(noise(64, 8)) < uniformity(narrow) < 0
+    many = noise(5000, 8)
+    assert uniformity(many) == pytest.approx(uniformity(many[:1024]), abs=0.05)
+    with pytest.raises(UserError, match="uniformity: features have shape"):
+        uniformity(torch.zeros(1, 3))
+
+
 @pytest.mark.parametrize("b", [2, 9])
 def test_watch_measures_the_beliefs_along_the_clip(b: int) -> None:
     model, heldout = build(), clip(b, 40)
     with torch.no_grad():
         beliefs = model.look(heldout.obs["state"])
     metrics = CollapseWatch(model, heldout, "state")()
-    assert metrics == pytest.approx(collapse(beliefs.flatten(0, 1), heldout.obs["state"].flatten(0, 1), b // 2 * 41))
+    expected = collapse(beliefs.flatten(0, 1), heldout.obs["state"].flatten(0, 1), b // 2 * 41)
+    expected |= {
+        "alignment": alignment(beliefs[:, :-1], beliefs[:, 1:]),
+        "uniformity": uniformity(beliefs.flatten(0, 1)),
+    }
+    assert metrics == pytest.approx(expected)
     assert metrics["probe_r2"] > 0.99
     assert 1.5 < metrics["effective_rank"] <= 4.1
     assert "probe_r2" not in CollapseWatch(model, heldout)()

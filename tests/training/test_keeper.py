@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import shutil
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -206,6 +207,14 @@ def test_a_folder_that_disappears_or_cannot_be_written(tmp_path: Path, caplog: p
     with pytest.raises(UserError, match="file"):
         learn(tmp_path / "file" / "run", Noise(0, lambda: drawn.append(0)))
     assert not drawn  # before anything was learnt
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems know no such names")
+def test_a_name_that_is_not_utf_8_is_refused_before_anything_is_learnt(tmp_path: Path) -> None:
+    drawn = []
+    with pytest.raises(UserError, match="is not UTF-8"):
+        learn(tmp_path / os.fsdecode(b"run-\xff"), Noise(0, lambda: drawn.append(0)))
+    assert not drawn and not list(tmp_path.iterdir())
 
 
 def test_average_follows_the_weights_and_is_resumed(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ Of a run whose weights are spread over processes, each process writes its own ro
 header of a file says which rows of which tensor they are, so that any number of processes can read them.
 """
 
-from innerworld.checkpoint.folder import BrokenCheckpoint, exists
+from innerworld.checkpoint.folder import BrokenCheckpoint, exists, is_checkpoint
 from innerworld.checkpoint.header import FORMAT, Families, Header, SpecHeader
 from innerworld.checkpoint.load import load, read_header, restore, resume
 from innerworld.checkpoint.save import Background, Best, SaveFailed, save, take, write
@@ -28,6 +28,7 @@ __all__ = [
     "SaveFailed",
     "SpecHeader",
     "exists",
+    "is_checkpoint",
     "load",
     "read_header",
     "restore",

@@ -13,13 +13,13 @@ from pydantic import Field
 
 from innerworld.config import Config, build, flat
 from innerworld.errors import UserError, choose
+from innerworld.learns import Learns
 from innerworld.types import Spec
 from innerworld.version import VERSION
-from innerworld.world import WorldModel
 
 FORMAT = 2
 """2 (of 0.2) may be spread over files, and tells processes, scores and progress; 1 is read, too."""
-Families = Mapping[str, type[WorldModel]]
+Families = Mapping[str, type[Learns]]
 
 
 class SpecHeader(Config):
@@ -49,7 +49,7 @@ class Header(Config):
     created: str = Field(default="", description="time of writing, UTC")
 
 
-def describe(model: WorldModel, step: int, train: Config | None, **more: Any) -> Header:
+def describe(model: Learns, step: int, train: Config | None, **more: Any) -> Header:
     spec = model.spec
     return Header(
         innerworld=VERSION,
@@ -64,14 +64,14 @@ def describe(model: WorldModel, step: int, train: Config | None, **more: Any) ->
     )
 
 
-def build_model(header: Header, where: str, models: Families | None) -> WorldModel:
+def build_model(header: Header, where: str, models: Families | None) -> Learns:
     """A fresh model of the kind that the header names. Raises `UserError` for an unknown family or key."""
     kind = _choose_family(header.family, models)
     config = build(kind.Config, header.model, f"{where}: model")
     return kind(config, Spec(header.spec.obs, header.spec.action, header.spec.discrete))
 
 
-def refuse_difference(header: Header, folder: Path, model: WorldModel, train: Config, free: Collection[str]) -> None:
+def refuse_difference(header: Header, folder: Path, model: Learns, train: Config, free: Collection[str]) -> None:
     """Raise `UserError` where a run would not go on as itself, naming the first field that differs."""
     where = str(folder / "config.json")
     family, spec = _family(type(model)), Spec(header.spec.obs, header.spec.action, header.spec.discrete)
@@ -94,21 +94,21 @@ def refuse_difference(header: Header, folder: Path, model: WorldModel, train: Co
                 )
 
 
-def _family(kind: type[WorldModel]) -> str:
+def _family(kind: type[Learns]) -> str:
     """Its name in the registry, or the class's own name for one from outside the library."""
     if not kind.__module__.startswith("innerworld."):
         return kind.__name__
-    from innerworld.models import MODELS  # late: the registry imports every family
+    from innerworld.families import FAMILIES  # late: the registry imports every family
 
-    return next((name for name, known in MODELS.items() if known is kind), kind.__name__)
+    return next((name for name, known in FAMILIES.items() if known is kind), kind.__name__)
 
 
-def _choose_family(name: str, models: Families | None) -> type[WorldModel]:
+def _choose_family(name: str, models: Families | None) -> type[Learns]:
     if models is not None and name in models:
         return models[name]
-    from innerworld.models import MODELS  # late: the registry imports every family
+    from innerworld.families import FAMILIES  # late: the registry imports every family
 
-    return choose("family", name, {**MODELS, **(models or {})})
+    return choose("family", name, {**FAMILIES, **(models or {})})
 
 
 @cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 from pathlib import Path
+from typing import overload
 
 import torch
 from torch.optim import Optimizer
@@ -29,30 +30,52 @@ from innerworld.checkpoint.save import BEST
 from innerworld.checkpoint.state import Extra, distinct, fill, restore_memory, restore_random
 from innerworld.config import Config, build
 from innerworld.errors import UserError
-from innerworld.world import WorldModel
+from innerworld.learns import L, Learns
 
 
+@overload
 def load(
     path: Path | str,
     models: Families | None = None,
     device: torch.device | str = "cpu",
     ema: bool = False,
     best: bool = False,
-) -> WorldModel:
-    """Build a model from a run's folder (its newest checkpoint that is whole) or from one checkpoint's folder.
+) -> Learns: ...
+@overload
+def load(
+    path: Path | str,
+    models: Families | None = None,
+    device: torch.device | str = "cpu",
+    ema: bool = False,
+    best: bool = False,
+    *,
+    kind: type[L],
+) -> L: ...
+def load(
+    path: Path | str,
+    models: Families | None = None,
+    device: torch.device | str = "cpu",
+    ema: bool = False,
+    best: bool = False,
+    *,
+    kind: type[Learns] = Learns,
+) -> Learns:
+    """Build a model or an encoder from a run's folder (its newest whole checkpoint) or from one checkpoint's folder.
 
     `models` names classes from outside the library; `ema` takes the moving average of the parameters, `best` the
-    run's best checkpoint; the model comes in eval mode. A broken newest checkpoint is skipped with a warning, unless
-    the path names it. Raises `UserError` when nothing whole is there, for a newer format, an unknown family, weights
-    that do not fit, or an average or best that was not kept.
+    run's best checkpoint; `kind` is what it must be; it comes in eval mode. A broken newest checkpoint is skipped with
+    a warning, unless the path names it. Raises `UserError` when nothing whole is there, for a newer format, an unknown
+    family or one of another kind, weights that do not fit, or an average or best that was not kept.
     """
 
-    def read(folder: Path) -> WorldModel:
+    def read(folder: Path) -> Learns:
         header = _read_header(folder)
         weights = _pieces(folder, WEIGHTS)
         average = _average(folder) if ema else None
         with torch.random.fork_rng(devices=[]):  # drawing weights that are overwritten must not disturb the caller
             model = build_model(header, str(folder / CONFIG), models)
+        if not isinstance(model, kind):
+            raise UserError(f"{path} holds a {header.family!r}, which is no {kind.__name__}: give another run")
         fill(distinct(model), weights, str(folder / "weights.safetensors"), type(model).__name__)
         if average is not None:
             own = {name: p for name, p in model.named_parameters() if name in average.shapes}
@@ -63,7 +86,7 @@ def load(
 
 
 def resume(
-    folder: Path | str, model: WorldModel, optimiser: Optimizer, train: Config, free: Collection[str] = ()
+    folder: Path | str, model: Learns, optimiser: Optimizer, train: Config, free: Collection[str] = ()
 ) -> int | None:
     """Put model, optimiser and random states back to the newest whole checkpoint of a run; the steps it did.
 
@@ -76,7 +99,7 @@ def resume(
 
 def restore(
     folder: Path | str,
-    model: WorldModel,
+    model: Learns,
     optimiser: Optimizer,
     train: Config,
     free: Collection[str] = (),

@@ -22,8 +22,8 @@ from innerworld.checkpoint.state import Extra, distinct, memory, random_states
 from innerworld.config import Config
 from innerworld.disk import FULL, reason, write_atomic
 from innerworld.errors import UserError
+from innerworld.learns import Learns
 from innerworld.team import ALONE, Team
-from innerworld.world import WorldModel
 
 BEST = "best.json"
 
@@ -53,7 +53,7 @@ class Snapshot:
 
 def save(
     folder: Path | str,
-    model: WorldModel,
+    model: Learns,
     optimiser: Optimizer | None,
     step: int,
     train: Config | None,
@@ -71,7 +71,7 @@ def save(
 
 
 def take(
-    model: WorldModel, optimiser: Optimizer | None, step: int, train: Config | None, extra: Extra = Extra()
+    model: Learns, optimiser: Optimizer | None, step: int, train: Config | None, extra: Extra = Extra()
 ) -> Snapshot | None:
     """Copy everything to the host; None where another process writes for this one. All processes must call it.
 
@@ -107,7 +107,7 @@ def _own(tensors: Mapping[str, Tensor], team: Team, sharded: bool) -> dict[str, 
     }
 
 
-def _refuse_non_finite(model: WorldModel, step: int, sharded: bool) -> None:
+def _refuse_non_finite(model: Learns, step: int, sharded: bool) -> None:
     """Parameters only: a buffer may hold infinities on purpose, as an attention mask does."""
     for name, value in model.named_parameters():
         if value.is_floating_point() and not torch.isfinite(piece(value, sharded).rows).all():

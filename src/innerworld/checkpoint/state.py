@@ -16,8 +16,8 @@ from torch.optim import Optimizer
 from innerworld.checkpoint.folder import BrokenCheckpoint
 from innerworld.checkpoint.pieces import Piece, Pieces, bounds, piece
 from innerworld.errors import UserError
+from innerworld.learns import Learns
 from innerworld.team import ALONE, Team
-from innerworld.world import WorldModel
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class Extra:
 # ---------------------------------------------------------------------- weights
 
 
-def distinct(model: WorldModel) -> dict[str, Tensor]:
+def distinct(model: Learns) -> dict[str, Tensor]:
     """Parameters and buffers by name; of tied ones the first name only, for the constructor ties them again."""
     first = {name for name, _ in model.named_parameters()} | {name for name, _ in model.named_buffers()}
     tensors: dict[str, Tensor] = {}
@@ -81,7 +81,7 @@ def _kind(shape: tuple[int, ...], dtype: torch.dtype) -> str:
 # ---------------------------------------------------------------------- the optimiser's memory
 
 
-def memory(model: WorldModel, optimiser: Optimizer | None) -> tuple[dict[str, Tensor], dict[str, float]]:
+def memory(model: Learns, optimiser: Optimizer | None) -> tuple[dict[str, Tensor], dict[str, float]]:
     """As `<parameter>/<what>`: tensors, and numbers apart from them."""
     tensors: dict[str, Tensor] = {}
     scalars: dict[str, float] = {}
@@ -98,7 +98,7 @@ def memory(model: WorldModel, optimiser: Optimizer | None) -> tuple[dict[str, Te
     return tensors, scalars
 
 
-def restore_memory(model: WorldModel, optimiser: Optimizer, saved: Pieces, where: str, sharded: bool = False) -> None:
+def restore_memory(model: Learns, optimiser: Optimizer, saved: Pieces, where: str, sharded: bool = False) -> None:
     """The optimiser's memory, by the names that `memory` gave it."""
     names = _names(model, optimiser)
     order = {names[parameter]: parameter for group in optimiser.param_groups for parameter in group["params"]}
@@ -127,7 +127,7 @@ def _like(parameter: Tensor, saved: Pieces, key: str, sharded: bool) -> Tensor:
     return DTensor.from_local(rows, mesh, parameter.placements, shape=parameter.shape, stride=parameter.stride())
 
 
-def _names(model: WorldModel, optimiser: Optimizer | None) -> dict[Tensor, str]:
+def _names(model: Learns, optimiser: Optimizer | None) -> dict[Tensor, str]:
     names: dict[Tensor, str] = {parameter: name for name, parameter in model.named_parameters()}
     for group in optimiser.param_groups if optimiser else ():
         for parameter in group["params"]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from contextlib import closing
 from dataclasses import dataclass
-from inspect import getdoc
+from inspect import getdoc, getmodule
 
 import tyro
 from rich.console import Console
 
-from innerworld import envs
+from innerworld import envs, families
 from innerworld.cli.table import FIELD, field_rows, field_values, say, show_table, typed
 from innerworld.cli.verb import Answer, Call, Verb
 from innerworld.config import Config
 from innerworld.errors import choose
 from innerworld.models import MODELS
+from innerworld.perception import ENCODERS, Encoder
 from innerworld.plan import PLANNERS
 from innerworld.world import WorldModel
 
@@ -26,7 +27,7 @@ ANY_WORLD = (
 
 @dataclass(frozen=True)
 class FamilyFlags:
-    """The families of world models there are; with a name, one of them in full."""
+    """The families of world models there are, and the eyes; with a name, one of them in full."""
 
     name: tyro.conf.Positional[str | None] = None
     """one family"""
@@ -50,15 +51,19 @@ class SearchFlags:
 
 def _families(flags: FamilyFlags, call: Call) -> Answer:
     if flags.name is not None:
-        kind = choose("family", flags.name, MODELS)
+        kind = choose("family", flags.name, families.FAMILIES)
         return _in_full(flags.name, kind, kind.Config(), dict(kind.presets), "model.")
     rows = [_family(name, kind) for name, kind in MODELS.items()]
     headings = ("name", "known as", "actions", "predicts", "decodes", "backbone", "paper", "presets", "file")
 
+    eyes = [_eyes(name, kind) for name, kind in ENCODERS.items()]
+
     def show(console: Console) -> None:
         show_table(console, headings, [[_said(value) for value in row.values()] for row in rows])
+        say(console, "\neyes, which learn without actions, alone or as those of a world model (model.eyes.family):\n")
+        show_table(console, ("name", "about", "presets", "file"), [[_said(v) for v in row.values()] for row in eyes])
 
-    return Answer({"models": rows}, show)
+    return Answer({"models": rows, "eyes": eyes}, show)
 
 
 def _family(name: str, kind: type[WorldModel]) -> dict[str, object]:
@@ -71,6 +76,15 @@ def _family(name: str, kind: type[WorldModel]) -> dict[str, object]:
         "decodes": card.decodes,
         "backbone": card.backbone,
         "paper": card.paper,
+        "presets": list(kind.presets),
+        "file": kind.__module__.replace(".", "/") + ".py",
+    }
+
+
+def _eyes(name: str, kind: type[Encoder]) -> dict[str, object]:
+    return {
+        "name": name,
+        "about": (getdoc(getmodule(kind)) or "").partition("\n")[0],
         "presets": list(kind.presets),
         "file": kind.__module__.replace(".", "/") + ".py",
     }

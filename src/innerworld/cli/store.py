@@ -192,15 +192,16 @@ def _convert(flags: StoreFlags, call: Call) -> Answer:
 
 
 def _export(flags: StoreFlags, call: Call) -> Answer:
-    from innerworld.data.exporters import EXPORTERS, export_store
+    from innerworld.data.exporters import EXPORTERS, episodes_to_write, export_store
 
     if flags.format is None:
         raise UserError(f"say what to export with --format: {', '.join(sorted(EXPORTERS))}")
     config = override(choose("format", flags.format, EXPORTERS).config(), call.overrides)
+    store = Store.open(flags.stores[0])
     with _shown("export", call) as told:
-        export_store(flags.format, Store.open(flags.stores[0]), flags.out[0], config, told)
-    values = {"out": str(flags.out[0]), "format": flags.format}
-    return Answer(values, lambda console: say(console, f"{flags.out[0]}: written as {flags.format}"))
+        export_store(flags.format, store, flags.out[0], config, told)
+    values = {"out": str(flags.out[0]), "format": flags.format, "episodes": len(episodes_to_write(store, config))}
+    return Answer(values, lambda console: say(console, "{out}: {episodes} episodes as {format}".format(**values)))
 
 
 ACTIONS: dict[str, Callable[[StoreFlags, Call], Answer]] = {

@@ -15,25 +15,24 @@ import tyro
 from pydantic import create_model
 from rich.console import Console
 
-from innerworld import checkpoint, models
+from innerworld import checkpoint, families
 from innerworld.cli.table import FIELD, field_rows, say, show_table
 from innerworld.cli.verb import Answer, Call, Verb
 from innerworld.config import Config, build, dotted, override
 from innerworld.errors import UserError, choose
-from innerworld.models import MODELS
+from innerworld.families import FAMILIES, first_preset
+from innerworld.learns import Learns
 from innerworld.recipes.lesson import FREE_OF_LESSON, Lesson, read, teach
 from innerworld.team import Agreed, launched, rank
 from innerworld.training import FREE_ON_RESUME, Interrupted, Strategy, TrainConfig, launch, this_program
-from innerworld.world import WorldModel
 
-PRESET = "small"
 NO_PRESET = "none"
 
 
 @dataclass(frozen=True)
 class TrainFlags:
-    """Teach a family of world models from a store. `model.KEY=VALUE` and `train.KEY=VALUE` change its settings;
-    `innerworld train FAMILY --help` lists them."""
+    """Teach a family of world models or eyes from a store. `model.KEY=VALUE` and `train.KEY=VALUE` change its
+    settings; `innerworld train FAMILY --help` lists them."""
 
     family: tyro.conf.Positional[str]
     """a name of `innerworld models`"""
@@ -41,14 +40,15 @@ class TrainFlags:
     """folder of the run: checkpoints, log.jsonl, run.json"""
     data: str | None = None
     """folder of the store; with --resume it is known"""
-    preset: str = PRESET
-    """the settings to begin with, see `innerworld models FAMILY`; none: the family's defaults"""
+    preset: str | None = None
+    """the settings to begin with, see `innerworld models FAMILY`: by default small, of eyes tiny; none: the family's
+    defaults"""
     sensors: tuple[str, ...] = ()
     """what the model sees; by default all images, or all vectors where there are none"""
     batch: int = 64
     """clips in a training step"""
     length: int = 12
-    """actions in a clip"""
+    """actions in a clip; for eyes frames"""
     frame_skip: int = 1
     """steps joined into one"""
     held_out: float = 0.1
@@ -74,7 +74,7 @@ OF_LESSON = ("data", "sensors", "batch", "length", "frame_skip", "held_out", "sp
 
 
 def _train(flags: TrainFlags, call: Call) -> Answer:
-    choose("family", flags.family, MODELS)
+    choose("family", flags.family, FAMILIES)
     lesson = _lesson_to_resume(flags, call) if flags.resume else _lesson(flags, call)
     if flags.devices > 1 and not launched():
         if lesson.batch % flags.devices:
@@ -118,7 +118,7 @@ def _lesson_to_resume(flags: TrainFlags, call: Call) -> Lesson:
         was, given = before.model_dump()[name], vars(flags)[name]
         if name in call.given and was != given and name not in FREE_OF_LESSON:
             _refuse(flags.out, f"--{name.replace('_', '-')}", was, given)
-    own = build(MODELS[before.family].Config, before.model, f"{flags.out}: model")
+    own = build(FAMILIES[before.family].Config, before.model, f"{flags.out}: model")
     start = _begin(flags.family, flags.preset) if "preset" in call.given else own
     model, train = _changed(start, before.train, call.overrides)
     _refuse_difference(flags.out, "model", own, model)
@@ -127,8 +127,10 @@ def _lesson_to_resume(flags: TrainFlags, call: Call) -> Lesson:
     return before.model_copy(update={"train": train, **free})
 
 
-def _begin(family: str, preset: str) -> Config:
-    return models.config(family, None if preset == NO_PRESET or not MODELS[family].presets else preset)
+def _begin(family: str, preset: str | None) -> Config:
+    if preset is None or not FAMILIES[family].presets:
+        return families.config(family, first_preset(family))
+    return families.config(family, None if preset == NO_PRESET else preset)
 
 
 def _changed(model: Config, train: TrainConfig, words: list[str]) -> tuple[Config, TrainConfig]:
@@ -155,7 +157,7 @@ def _refuse(folder: Path, name: str, was: Any, given: Any) -> None:
     raise UserError(f"{folder} was begun with {name} {was}, not {given}: leave out {name}, or begin a new run")
 
 
-def _answer(model: WorldModel, lesson: Lesson, folder: Path, seconds: float) -> Answer:
+def _answer(model: Learns, lesson: Lesson, folder: Path, seconds: float) -> Answer:
     values = {
         "run": str(folder),
         "family": lesson.family,
@@ -187,19 +189,18 @@ def _settings(console: Console, words: Sequence[str]) -> None:
         say(console, "\ninnerworld train FAMILY --help also lists the keys of that family and of the training.")
         return
     family = known[0]
-    choose("family", family, MODELS)
-    say(console, f"\nKeys, as key=value; defaults of {family} are those of --preset {_preset(words)}:\n")
-    show_table(
-        console, FIELD, field_rows(_begin(family, _preset(words)), "model.") + field_rows(TrainConfig(), "train.")
-    )
+    choose("family", family, FAMILIES)
+    preset = _preset(words) or first_preset(family) or NO_PRESET
+    say(console, f"\nKeys, as key=value; defaults of {family} are those of --preset {preset}:\n")
+    show_table(console, FIELD, field_rows(_begin(family, preset), "model.") + field_rows(TrainConfig(), "train."))
 
 
-def _preset(words: Sequence[str]) -> str:
+def _preset(words: Sequence[str]) -> str | None:
     """The preset that is asked for beside --help."""
     for word, value in zip(words, [*words[1:], ""], strict=True):
         if word == "--preset" or word.startswith("--preset="):
             return word.partition("=")[2] or value
-    return PRESET
+    return None
 
 
 TRAIN = Verb(TrainFlags, _train, takes_overrides=True, after_help=_settings)

@@ -67,7 +67,7 @@ def _collisions(rng: np.random.Generator, label: int, frames: int, size: int) ->
     radius = 0.08 * size
     width = 0.7 * size
     walked = rng.uniform(0, 2) + np.arange(frames) / (frames - 1) * (label + 1) if frames > 1 else rng.uniform(0, 2, 1)
-    x = (1 - np.abs(walked % 2 - 1)) * width + (size - width) / 2  # to and fro
+    x = (1 - np.abs(walked % 2 - 1)) * width + (size - width) / 2  # there and back
     place = np.stack([x, np.full(frames, rng.uniform(0.25, 0.75) * size)], 1)
     background = _background(rng, size)
     for wall in ((size - width) / 2 - radius, (size + width) / 2 + radius):

@@ -180,7 +180,7 @@ def _json(file: Path | str) -> Any:
         return json.loads(Path(file).read_bytes())
     except OSError as error:
         raise UserError(f"cannot read {file}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{file} is not JSON: {error}") from error
 
 

@@ -9,12 +9,15 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from innerworld.errors import UserError, nearest
 from innerworld.evaluate.probing import linear_probe
+from innerworld.learns import Learns
 from innerworld.types import Clip
-from innerworld.world import WorldModel, flatten
 
+PAIRED = 1024  # rows that uniformity compares, each with each: they are evenly chosen where there are more
+COMMON = 1e-3  # how much is left of what all moments have in common, where that is most of them
 logger = logging.getLogger(__name__)
 
 
@@ -56,8 +59,39 @@ def effective_rank(features: Tensor) -> float:
     return torch.exp(-(p * p.log()).sum()).item()
 
 
+def alignment(one: Tensor, other: Tensor) -> float:
+    """How far apart what belongs together is: mean squared distance of pairs `... d` (arXiv 2005.10242, eq. 1, α = 2).
+
+    Both are scaled to length 1, so 0 is the same direction, 2 is unrelated, 4 is opposite. Raises `UserError` where
+    their shapes differ.
+    """
+    if one.shape != other.shape or not one.numel():
+        raise UserError(f"alignment: pairs of shapes {tuple(one.shape)} and {tuple(other.shape)}: give two alike")
+    return (_on_sphere(one) - _on_sphere(other)).square().sum(-1).mean().item()
+
+
+def uniformity(features: Tensor, t: float = 2.0) -> float:
+    """How evenly directions fill the sphere: log of the mean of exp(-t distance²) over pairs (arXiv 2005.10242, eq. 2).
+
+    Of features `n d`. 0 is one direction for all, below is better; -2t is out of reach, where all pairs are opposite.
+    Of more than 1024 rows as many evenly spaced ones are compared. Raises `UserError` for fewer than two rows.
+    """
+    if features.ndim != 2 or len(features) < 2:
+        raise UserError(f"uniformity: features have shape {tuple(features.shape)}, expected (n, d) with n > 1")
+    few = features[:: -(-len(features) // PAIRED)]
+    squared = torch.pdist(_on_sphere(few)).square()
+    return (torch.logsumexp(-t * squared, dim=0) - math.log(len(squared))).item()
+
+
+def _on_sphere(features: Tensor) -> Tensor:
+    return F.normalize(features.detach().cpu().double(), dim=-1)
+
+
 class CollapseWatch:
-    """Call it now and then while training: `collapse` of the model's beliefs along a held-out clip.
+    """Call it now and then while training: how alive is what a model or an encoder makes of a held-out clip?
+
+    Gives what `collapse` measures, `alignment` of each moment with the next, and `uniformity` of all of them. Of eyes,
+    whose impressions of one scene are mostly alike, all but a thousandth of their mean is taken off first.
 
     `clip` is the held-out experience, one row per episode; `sensor` is what a probe reads off the features (None: no
     probe). Leaves no trace: gradients, training mode and random state are as before. Warns once through `logging`
@@ -65,21 +99,27 @@ class CollapseWatch:
     Raises `UserError` for a sensor that the clip lacks or that is not a vector, or fewer than two rows to probe.
     """
 
-    def __init__(self, model: WorldModel, clip: Clip, sensor: str | None = None) -> None:
+    def __init__(self, model: Learns, clip: Clip, sensor: str | None = None) -> None:
         if sensor is not None:
             _check(clip, sensor)
         self.model, self.clip, self.sensor = model, clip, sensor
         self._alarms = 0  # calls in a row that found a collapse
 
     def __call__(self) -> dict[str, float]:
-        features = _features(self.model, self.clip)  # (b t+1) d
+        moments = _features(self.model, self.clip)  # b t+1 d
+        if self.model.alike:
+            moments = _apart(moments)
+        features = moments.flatten(0, 1)
         if self.sensor is None:
             metrics = collapse(features)
         else:
             rows, times = self.clip.obs[self.sensor].shape[:2]
             metrics = collapse(features, self.clip.obs[self.sensor].flatten(0, 1), split=rows // 2 * times)
         self._warn(metrics, features.shape[1])
-        return metrics
+        return metrics | {
+            "alignment": alignment(moments[:, :-1], moments[:, 1:]),
+            "uniformity": uniformity(features),
+        }
 
     def _warn(self, metrics: dict[str, float], d: int) -> None:
         collapsed = d > 1 and metrics["effective_rank"] < 1.5
@@ -103,17 +143,23 @@ def _check(clip: Clip, sensor: str) -> None:
         raise UserError("the collapse watch needs at least two held-out clips to fit and to measure its probe")
 
 
-def _features(model: WorldModel, clip: Clip) -> Tensor:
-    """What the model believes along the clip: `(b t+1) d`. Neither gradients nor mode nor random state change."""
+def _features(model: Learns, clip: Clip) -> Tensor:
+    """What the model makes of the clip: `b t+1 d`. Neither gradients nor mode nor random state change."""
     device = next(model.parameters()).device
     modes = {module: module.training for module in model.modules()}
     try:
         with torch.no_grad(), _same_random(device):
             model.eval()
-            return model.features(flatten(model.watch(clip.to(device)), 2)).float()
+            return model.impressions(clip.to(device)).float()
     finally:
         for module, training in modes.items():
             module.training = training  # each its own: part of a model may be frozen in eval mode
+
+
+def _apart(moments: Tensor) -> Tensor:
+    """`b t d` around their mean, of which a thousandth stays: what moves less than that is still one point."""
+    mean = moments.mean(dim=(0, 1))
+    return moments - (1 - COMMON) * mean
 
 
 @contextmanager

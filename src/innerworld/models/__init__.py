@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from innerworld.config import Config, override
-from innerworld.config import build as build_config
-from innerworld.errors import choose
+from innerworld.config import Config
+from innerworld.learns import configure, construct
 from innerworld.models.jepa import JEPA
 from innerworld.models.oracle import Oracle
 from innerworld.models.rssm import RSSM
@@ -25,13 +24,9 @@ __all__ = ["JEPA", "MODELS", "RSSM", "Oracle", "build", "config"]
 
 def config(family: str, preset: str | None = None, words: Sequence[str] = ()) -> Config:
     """The configuration of a family's preset (none: its defaults), with `key=value` overrides. Raises `UserError`."""
-    kind = choose("family", family, MODELS)
-    start = choose(f"preset of {family}", preset, kind.presets) if preset else kind.Config()
-    return override(start, words)
+    return configure(MODELS, family, preset, words)
 
 
 def build(family: str, values: Mapping[str, Any] | Config, spec: Spec) -> WorldModel:
     """Make a model from its registry name, its configuration (or plain values) and a spec. Raises `UserError`."""
-    kind = choose("family", family, MODELS)
-    settings = values if isinstance(values, Config) else build_config(kind.Config, values, family)
-    return kind(settings, spec)
+    return construct(MODELS, family, values, spec)

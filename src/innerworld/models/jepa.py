@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from innerworld import losses
 from innerworld.config import Config
 from innerworld.errors import UserError
+from innerworld.models.eyes import BorrowConfig, BorrowedEyes, borrow
 from innerworld.nn.conv import ConvEncoder
 from innerworld.nn.mlp import maybe_no_inputs
 from innerworld.nn.sensors import image_in, symlog
@@ -30,6 +31,7 @@ class JEPAConfig(Config):
     image_size: int | None = Field(
         default=None, description="side at which images are seen, pixels (none: as they come)", ge=8
     )
+    eyes: BorrowConfig = Field(default=BorrowConfig(), description="an encoder of perception instead of `encoder`")
     channels: int = Field(default=16, description="conv encoder: channels of the first layer, doubled at each", ge=1)
     patch: int = Field(default=14, description="vit: side of a patch, pixels", ge=1)
     vit_dim: int = Field(default=192, description="vit: width", ge=3)
@@ -91,8 +93,10 @@ class JEPA(WorldModel):
     }
 
     def __init__(self, config: JEPAConfig, spec: Spec) -> None:
+        found, borrowed = borrow(config.eyes, spec, config.image_size)
+        config = config.model_copy(update={"eyes": found})  # what is saved builds the same eyes without their folder
         super().__init__(config, spec)
-        self.eyes = _Eyes(config, spec)
+        self.eyes = _Eyes(config, spec, borrowed)
         predictor = _MLPPredictor if config.predictor == "mlp" else _TransformerPredictor
         with maybe_no_inputs():
             self.predictor = predictor(config, spec.action)
@@ -173,13 +177,17 @@ class JEPA(WorldModel):
 class _Eyes(nn.Module):
     """All sensors → one latent `b d`."""
 
-    def __init__(self, config: JEPAConfig, spec: Spec) -> None:
+    def __init__(self, config: JEPAConfig, spec: Spec, borrowed: list[BorrowedEyes]) -> None:
         super().__init__()
-        self.images, self.vectors, self.size = spec.images(), spec.vectors(), config.image_size
+        self.images, self.vectors = spec.images(), spec.vectors()
+        self.size = config.eyes.size if borrowed else config.image_size
         self.image_eyes = nn.ModuleList()  # in the order of `images`: a sensor's name may hold dots, a module's not
         self.vector_eyes = nn.ModuleList()
         width = 0
-        for name in self.images:
+        for eyes in borrowed:
+            self.image_eyes.append(eyes)
+            width += eyes.width
+        for name in () if borrowed else self.images:
             y, x, c = spec.obs[name]
             size = (config.image_size, config.image_size) if config.image_size else (y, x)
             if config.encoder == "vit":

@@ -2,33 +2,51 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import ClassVar
+from abc import abstractmethod
 
-from torch import Tensor, nn
+import torch
+from torch import Tensor
 
-from innerworld.config import Config
-from innerworld.types import Clip, Obs, Spec
+from innerworld.errors import UserError
+from innerworld.learns import Learns
+from innerworld.nn.vision import VisionTransformer
+from innerworld.perception.sight import SightConfig
+from innerworld.types import Clip, Obs, each
+
+FRAMES = 64  # looked at together where the frames of many clips are
 
 
-class Encoder(nn.Module, ABC):
-    """Eyes with a face like a world model's: `encode` what is seen, `loss` to learn from. Subclass once."""
+class Encoder(Learns):
+    """Eyes with a face like a world model's: `encode` what is seen, `loss` to learn from. Subclass once.
 
-    Config: ClassVar[type[Config]]
-    presets: ClassVar[dict[str, Config]] = {}
+    The loss does not look at the clip's actions.
+    """
 
-    def __init__(self, config: Config, spec: Spec) -> None:
-        super().__init__()
-        self.config = config
-        self.spec = spec
+    alike = True  # walls and floor are in every frame, and a mean of tokens is mostly they
 
     @abstractmethod
     def encode(self, obs: Obs) -> Tensor:
         """What is this? `obs` each `b ...` → tokens `b s d`."""
 
-    @abstractmethod
-    def loss(self, clip: Clip) -> tuple[Tensor, dict[str, Tensor]]:
-        """How wrong was I? A scalar, and its named parts (detached scalars). The clip's actions are not looked at."""
+    def vision(self, learning: bool = False) -> tuple[VisionTransformer, SightConfig]:
+        """What sees in it, and what it is shown: the part that `encode` uses, or the one that is `learning`.
 
-    def after_step(self) -> None:
-        """Called after every optimiser step: moving-average targets and the like."""
+        For those who want its eyes alone. Raises `UserError` where there is no such part.
+        """
+        raise UserError(f"{type(self).__name__} has no vision transformer to lend as eyes: give it the method vision")
+
+    def impressions(self, clip: Clip) -> Tensor:
+        """The mean of each frame's tokens, each frame seen alone: `b t+1 d`."""
+        frames = {name: clip.obs[name].flatten(0, 1) for name in self.spec.obs}
+        n = len(clip.action) * (clip.length + 1)
+        seen = [
+            self.encode(each(lambda value, i=i: value[i : i + FRAMES], frames)).mean(dim=1) for i in range(0, n, FRAMES)
+        ]
+        return torch.cat(seen).unflatten(0, (-1, clip.length + 1))
+
+    @classmethod
+    def actions_in(cls, length: int) -> int:
+        """One less than frames. Raises `UserError` for a single frame, which no clip of experience is."""
+        if length < 2:
+            raise UserError("eyes learn from clips of 2 frames or more: give a greater --length")
+        return length - 1

@@ -88,6 +88,9 @@ class IJEPA(Encoder):
         """One frame per row → the tokens of its patches `b s d`."""
         return self.target(self.sight(obs))
 
+    def vision(self, learning: bool = False) -> tuple[VisionTransformer, SightConfig]:
+        return self.online if learning else self.target, self.sight.config
+
     def loss(self, clip: Clip) -> tuple[Tensor, dict[str, Tensor]]:
         """Smooth L1 between guesses and the slow copy's normed tokens (the code's; the paper's eq. 1 says L2)."""
         x = self._pictures(clip)

@@ -83,6 +83,9 @@ class LeJEPA(Encoder):
         """One frame per row → the tokens of its patches `b s d`."""
         return self.online(self.sight(obs))[:, self.online.prefix :]
 
+    def vision(self, learning: bool = False) -> tuple[VisionTransformer, SightConfig]:
+        return self.online, self.sight.config
+
     def loss(self, clip: Clip) -> tuple[Tensor, dict[str, Tensor]]:
         """(1 − λ) · mean squared distance to the large views' centre + λ · SIGReg of each view (eq. 8)."""
         config = cast(LeJEPAConfig, self.config)

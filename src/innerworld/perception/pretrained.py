@@ -62,6 +62,9 @@ class Eyes(Encoder):
         dim = cast(EyesConfig, self.config).vit.dim
         return self.vit(self.sight(obs))[:, self.vit.prefix :, -dim:]
 
+    def vision(self, learning: bool = False) -> tuple[VisionTransformer, SightConfig]:
+        return self.vit, self.sight.config
+
     def loss(self, clip: Clip) -> tuple[Tensor, dict[str, Tensor]]:
         raise UserError("pretrained eyes have no loss of their own: train an encoder of perception, or a probe on them")
 

@@ -94,6 +94,9 @@ class VJEPA(Encoder):
         """Frames `b y x c` or films `b t y x c` → tokens `b s d`, time first."""
         return self.target(self.sight(obs))
 
+    def vision(self, learning: bool = False) -> tuple[VisionTransformer, SightConfig]:
+        return self.online if learning else self.target, self.sight.config
+
     def loss(self, clip: Clip) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean |guess − normed token|^p / p over hidden tokens, averaged over the masks (eq. 2; p = 1)."""
         config = cast(VJEPAConfig, self.config)

@@ -134,6 +134,9 @@ class VJEPA2(Encoder):
         """Frames `b y x c` or films `b t y x c` → tokens `b s d`, time first."""
         return self.target(self.sight(obs))[..., -cast(VJEPA2Config, self.config).vit.dim :]
 
+    def vision(self, learning: bool = False) -> tuple[VisionTransformer, SightConfig]:
+        return self.online if learning else self.target, self.sight.config
+
     def loss(self, clip: Clip) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean |guess − normed token| over hidden tokens, averaged over the masks (eq. 1), and 2.1's dense terms."""
         config = cast(VJEPA2Config, self.config)

@@ -14,20 +14,20 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from innerworld import checkpoint, models
+from innerworld import checkpoint, families
 from innerworld.config import Config, build, flat
 from innerworld.data import Clips, Store, split
 from innerworld.data.clips.prefetch import Prefetched
 from innerworld.disk import write_atomic
-from innerworld.errors import UserError
+from innerworld.errors import UserError, choose
 from innerworld.evaluate.collapse import CollapseWatch
+from innerworld.learns import Learns
 from innerworld.lock import lock
 from innerworld.log import Bar, JsonLines, silent, tee, tracker
 from innerworld.team import join
 from innerworld.training import FREE_ON_RESUME, Strategy, TrainConfig, choose_device, train
 from innerworld.types import Spec
 from innerworld.version import VERSION
-from innerworld.world import WorldModel
 
 WATCHED = 64  # held-out clips that the collapse watch looks at
 AHEAD = 2  # batches that are read before they are needed
@@ -38,13 +38,13 @@ FREE_OF_LESSON = ("workers", "watch_sensor")
 class Lesson(Config):
     """What is taught, from what, and how."""
 
-    family: str = Field(default="jepa", description="name in the registry of families")
+    family: str = Field(default="jepa", description="name in the registry of world models and eyes")
     data: str = Field(default="data", description="folder of the store")
     sensors: tuple[str, ...] = Field(default=(), description="what the model sees; none: all images, else all vectors")
     held_out: float = Field(default=0.1, description="share of episodes kept for judging", gt=0, lt=1)
     split_seed: int = Field(default=0, description="seed of that split", ge=0)
     batch: int = Field(default=64, description="clips in a training step", ge=1)
-    length: int = Field(default=12, description="actions in a clip", ge=1)
+    length: int = Field(default=12, description="actions in a clip; for eyes frames", ge=1)
     frame_skip: int = Field(default=1, description="steps joined into one, their actions concatenated", ge=1)
     workers: int = Field(default=1, description="threads that read clips ahead; 0: none", ge=0)
     watch_sensor: str = Field(
@@ -63,7 +63,7 @@ def teach(
     command: str = "",
     strategy: Strategy = "ddp",
     track: Sequence[str] = (),
-) -> WorldModel:
+) -> Learns:
     """Train what the lesson says into `folder` (checkpoints, `log.jsonl`, `run.json`) and return the model.
 
     `track` names trackers (`innerworld.log.TRACKERS`) that are told what `log.jsonl` is told.
@@ -81,13 +81,13 @@ def teach(
             store = Store.open(lesson.data)
             learn, judge = episodes(lesson, store)
             spec = seen(lesson, store)
-            clips = Clips(
-                store, learn, lesson.length, lesson.batch, lesson.train.seed, lesson.frame_skip, list(spec.obs)
-            )
+            length = actions(lesson)
+            clips = Clips(store, learn, length, lesson.batch, lesson.train.seed, lesson.frame_skip, list(spec.obs))
             if not resume and checkpoint.exists(folder):
                 raise UserError(f"{folder} already holds a run: continue it with --resume, or give another folder")
             torch.manual_seed(lesson.train.seed)  # for the first weights; training seeds itself
-            model = models.build(lesson.family, lesson.model, clips.spec)
+            model = families.build(lesson.family, lesson.model, clips.spec)
+            lesson = _settled(lesson, model)
             watch = _watch(model, lesson, store, judge)
             part = team.share(lesson.batch, "clips of a batch (--batch)")
             if team.rank == 0:
@@ -110,7 +110,7 @@ def read(folder: Path | str) -> Lesson:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"{folder} holds no run: there is no {path.name} in it") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"cannot read {path}: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"cannot read {path}: it is not a JSON object")
@@ -128,9 +128,22 @@ def seen(lesson: Lesson, store: Store) -> Spec:
     return store.spec.only(*(lesson.sensors or store.spec.images() or store.spec.vectors()))
 
 
-def _watch(model: WorldModel, lesson: Lesson, store: Store, judge: np.ndarray) -> CollapseWatch:
+def actions(lesson: Lesson) -> int:
+    """How many actions are in the lesson's clips. Raises `UserError` for an unknown family, or too short a clip."""
+    return choose("family", lesson.family, families.FAMILIES).actions_in(lesson.length)
+
+
+def _settled(lesson: Lesson, model: Learns) -> Lesson:
+    """With what the model made of its settings, if that is more than they say: the weights that it began with may be
+    gone when the lesson goes on, and are in its checkpoints."""
+    if model.config == build(type(model).Config, lesson.model, "model"):
+        return lesson
+    return lesson.model_copy(update={"model": model.config.model_dump(mode="json")})
+
+
+def _watch(model: Learns, lesson: Lesson, store: Store, judge: np.ndarray) -> CollapseWatch:
     """Of held-out clips with all the store's sensors, so that a probe may read the state that the model never sees."""
-    held = Clips(store, judge, lesson.length, WATCHED, lesson.train.seed, lesson.frame_skip)
+    held = Clips(store, judge, actions(lesson), WATCHED, lesson.train.seed, lesson.frame_skip)
     lacks_state = lesson.watch_sensor == "state" and len(store.spec.obs.get("state", ())) != 1
     return CollapseWatch(
         model, held.batch(0), None if lacks_state or lesson.watch_sensor == "none" else lesson.watch_sensor

@@ -151,7 +151,7 @@ def _last_rows(path: Path) -> list[dict[str, Any]]:
     for line in lines:  # the first may be cut by us, the last by a kill
         try:
             row = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(row, dict) and isinstance(row.get("step"), int):
             rows.append(row)
@@ -198,7 +198,7 @@ def _sizes(folder: Path) -> Iterator[int]:
 def _read(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return values if isinstance(values, dict) else {}
 

@@ -66,10 +66,12 @@ def gather(run: Run, folder: Path, quiet: bool = False) -> Store:
 
 def educate(run: Run, folder: Path, quiet: bool = False, command: str = "") -> dict[str, WorldModel]:
     """Teach each of the run's schools from the same clips; what an interrupted run has learnt is kept."""
-    return {
-        name: teach(lesson(run, name, folder), folder / name, quiet, checkpoint.exists(folder / name), command)
-        for name in run.schools
-    }
+    taught: dict[str, WorldModel] = {}
+    for name in run.schools:
+        model = teach(lesson(run, name, folder), folder / name, quiet, checkpoint.exists(folder / name), command)
+        assert isinstance(model, WorldModel), f"{name} is a name of MODELS, or `lesson` had refused it"
+        taught[name] = model
+    return taught
 
 
 def lesson(run: Run, name: str, folder: Path) -> Lesson:
@@ -154,7 +156,7 @@ def load_learner(folder: Path, data: Path | None = None) -> tuple[WorldModel, Le
     taught = read(folder)
     if data is not None:
         taught = taught.model_copy(update={"data": str(data)})
-    return checkpoint.load(folder), taught, Store.open(taught.data)
+    return checkpoint.load(folder, kind=WorldModel), taught, Store.open(taught.data)
 
 
 def write_results(outcome: Outcome, run: dict[str, Any], path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from innerworld.perception import Encoder
-from innerworld.testing.world_model import TOLERANCE, check_gradients, check_overfits, random_clip
+from innerworld.testing.world_model import TOLERANCE, check_gradients, check_overfits, check_saved, random_clip
 from innerworld.types import Clip, Spec, each
 
 Build = Callable[[Spec], Encoder]
@@ -17,7 +17,7 @@ def check_encoder(build: Build, spec: Spec, overfit_steps: int = 150) -> None:
     """Raise `AssertionError`, with a sentence, unless `build(spec)` keeps the contract of `Encoder`.
 
     Checked: shapes; what is seen is not changed; rows of a batch are independent; the same seed gives the same result;
-    every parameter that asks for one gets a gradient; one clip can be overfitted.
+    save and load are bit-exact; every parameter that asks for one gets a gradient; one clip can be overfitted.
     """
     torch.manual_seed(0)
     encoder = build(spec).eval()
@@ -27,6 +27,7 @@ def check_encoder(build: Build, spec: Spec, overfit_steps: int = 150) -> None:
         _no_mutation(encoder, random_clip(spec, b=3, t=1, seed=1))  # a fresh one, which nothing has changed yet
         _independent_rows(encoder, clip)
         _same_seed(build, spec, clip)
+        _save_and_load(encoder, clip)
     check_gradients(encoder, clip)
     check_overfits(build(spec), clip, overfit_steps)
 
@@ -63,3 +64,8 @@ def _same_seed(build: Build, spec: Spec, clip: Clip) -> None:
         found.append((encoder.encode(clip.at(0)), encoder.loss(clip)[0]))
     assert torch.equal(found[0][0], found[1][0]), "encode differs under the same seed"
     assert torch.equal(found[0][1], found[1][1]), "loss differs under the same seed"
+
+
+def _save_and_load(encoder: Encoder, clip: Clip) -> None:
+    again = check_saved(encoder)
+    assert torch.equal(encoder.impressions(clip), again.impressions(clip)), "a loaded encoder sees otherwise"

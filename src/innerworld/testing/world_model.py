@@ -10,12 +10,11 @@ import torch
 from torch import Generator, Tensor
 
 from innerworld import checkpoint
-from innerworld.perception import Encoder
+from innerworld.learns import L, Learns
 from innerworld.types import Clip, Spec, State, each
 from innerworld.world import WorldModel, at, candidates, flatten
 
 Build = Callable[[Spec], WorldModel]
-Learner = WorldModel | Encoder
 TOLERANCE = 1e-4  # between two ways to compute the same number in float32, relative to its size
 
 
@@ -185,17 +184,23 @@ def _decode_fits(model: WorldModel, clip: Clip) -> None:
 
 
 def _save_and_load(model: WorldModel, clip: Clip) -> None:
-    with tempfile.TemporaryDirectory() as folder, torch.no_grad():
+    with torch.no_grad():
+        again = check_saved(model)
+        assert _same(model.watch(clip), again.watch(clip)), "a loaded model thinks otherwise"
+
+
+def check_saved(model: L) -> L:
+    """What comes back from the disk, in eval mode: of the same configuration, for the same world, with all tensors."""
+    with tempfile.TemporaryDirectory() as folder:
         checkpoint.save(folder, model, None, 0, None)
-        again = checkpoint.load(Path(folder), models={type(model).__name__: type(model)}).eval()
-        assert again.config == model.config and again.spec == model.spec, "config or spec changed on disk"
-        for name, value in model.state_dict().items():
-            assert torch.equal(value, again.state_dict()[name]), f"{name} changed on disk"
-        state, loaded = model.watch(clip), again.watch(clip)
-        assert _same(state, loaded), "a loaded model thinks otherwise"
+        again = checkpoint.load(Path(folder), models={type(model).__name__: type(model)}, kind=type(model))
+    assert again.config == model.config and again.spec == model.spec, "config or spec changed on disk"
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, again.state_dict()[name]), f"{name} changed on disk"
+    return again
 
 
-def check_gradients(model: Learner, clip: Clip) -> None:
+def check_gradients(model: Learns, clip: Clip) -> None:
     """A gradient reaches every parameter, in a few steps: zero-initialised gates let nothing through at the first.
 
     The parts of the loss must drag none along, or whoever logs them keeps every step's graph.
@@ -217,7 +222,7 @@ def check_gradients(model: Learner, clip: Clip) -> None:
     assert not lost, f"no gradient reaches {len(lost)} parameters, the first is {lost[0]}"
 
 
-def check_overfits(model: Learner, clip: Clip, steps: int) -> None:
+def check_overfits(model: Learns, clip: Clip, steps: int) -> None:
     """On one clip the loss falls by a fifth of its size at least; families differ too much to ask for more."""
     model.train()
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)

@@ -47,8 +47,11 @@ class Keeper:
     def holding(self, resume: bool) -> Iterator[None]:
         """Hold the folder for this run alone, and leave in `state.json` how it ended.
 
-        Raises `UserError` where there is nothing to resume, something to overwrite, or another process at work.
+        Raises `UserError` where there is nothing to resume, something to overwrite, another process at work, or a name
+        that safetensors could write to and not read from.
         """
+        if self.folder is not None and not _is_utf8(self.folder.absolute()):
+            raise UserError(f"the name of the folder {os.fsencode(self.folder)!r} is not UTF-8: choose another")
         if resume and (self.folder is None or not self.folder.is_dir()):
             where = f"there is no folder {self.folder}" if self.folder else "give the run's folder"
             raise UserError(f"cannot resume: {where}")
@@ -185,3 +188,11 @@ def _seed(number: int) -> None:
     torch.manual_seed(number)
     random.seed(number)
     np.random.seed(number % 2**32)
+
+
+def _is_utf8(path: Path) -> bool:
+    try:
+        os.fsencode(path).decode()
+    except UnicodeDecodeError:
+        return False
+    return True

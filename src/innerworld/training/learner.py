@@ -14,11 +14,11 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 from torch.optim import AdamW
 
 from innerworld.errors import UserError
+from innerworld.learns import Learns
 from innerworld.team import PATIENCE, Team, noticing, spread
 from innerworld.training.config import TrainConfig, autocasts, learning_rate
 from innerworld.training.parallel import LossOf, Strategy, with_ddp, with_fsdp
 from innerworld.types import Clip
-from innerworld.world import WorldModel
 
 MEMORY_PATIENCE = timedelta(seconds=30)
 logger = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Learner:
     """A model and all that changes with it: the optimiser's memory, the average, how much is computed at once."""
 
     def __init__(
-        self, model: WorldModel, config: TrainConfig, team: Team, strategy: Strategy, device: torch.device
+        self, model: Learns, config: TrainConfig, team: Team, strategy: Strategy, device: torch.device
     ) -> None:
         self.model, self.config, self.team, self.device = model, config, team, device
         self.strategy: Strategy = strategy
@@ -212,7 +212,7 @@ class Learner:
 class _Undo:
     """What a try changes besides gradients: random states and buffers. Call it to put them back."""
 
-    def __init__(self, model: WorldModel, device: torch.device) -> None:
+    def __init__(self, model: Learns, device: torch.device) -> None:
         self.model, self.device = model, device
         self.buffers = {name: value.clone() for name, value in model.named_buffers()}
         self.random = torch.get_rng_state()
@@ -227,7 +227,7 @@ class _Undo:
                 value.copy_(self.buffers[name])
 
 
-def _optimiser(model: WorldModel, config: TrainConfig) -> AdamW:
+def _optimiser(model: Learns, config: TrainConfig) -> AdamW:
     """AdamW; biases, gains and other parameters with fewer than two axes do not decay."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trained:
@@ -243,7 +243,7 @@ def _moves(parameter: Tensor) -> bool:
     return parameter.requires_grad and parameter.is_floating_point()
 
 
-def _warn_of_idle(model: WorldModel) -> None:
+def _warn_of_idle(model: Learns) -> None:
     idle = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
     if idle:
         logger.warning("%d parameters get no gradient, the first is %s: does the loss use them?", len(idle), idle[0])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from innerworld.errors import UserError
+from innerworld.learns import L
 from innerworld.log import Log, silent
 from innerworld.team import Team, join, noticing
 from innerworld.training.config import TrainConfig, choose_device
@@ -19,7 +20,6 @@ from innerworld.training.learner import Learner, Measured
 from innerworld.training.parallel import Strategy, gathered, norms_of_all
 from innerworld.training.requests import Requests, requests
 from innerworld.types import Clip
-from innerworld.world import WorldModel
 
 Watch = Callable[[], Mapping[str, float]]
 
@@ -56,7 +56,7 @@ class Interrupted(UserError):
 
 
 def train(
-    model: WorldModel,
+    model: L,
     clips: Clips,
     config: TrainConfig,
     folder: Path | str | None = None,
@@ -64,7 +64,7 @@ def train(
     watch: Watch | None = None,
     resume: bool = False,
     strategy: Strategy = "ddp",
-) -> WorldModel:
+) -> L:
     """Train `model` on `clips` and return it, in eval mode; checkpoints go to `folder`, progress to `log`.
 
     `watch` is called every `check_every` steps and its numbers join the log. With `resume` the run in `folder`

@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from innerworld.errors import UserError
+from innerworld.learns import Learns
 from innerworld.team import Team, mean_of_all, rows_of_all
 from innerworld.types import Clip
-from innerworld.world import WorldModel
 
 Strategy = Literal["ddp", "fsdp"]
 Measured = tuple[Tensor, dict[str, Tensor]]
@@ -23,7 +23,7 @@ Measured = tuple[Tensor, dict[str, Tensor]]
 class LossOf(nn.Module):
     """A model's loss as a module's `forward`: what DDP, FSDP and their hooks want."""
 
-    def __init__(self, model: WorldModel, measure: Callable[[Clip], Measured]) -> None:
+    def __init__(self, model: Learns, measure: Callable[[Clip], Measured]) -> None:
         super().__init__()
         self.model = model
         self.measure = measure
@@ -44,7 +44,7 @@ def with_ddp(loss: LossOf, clip: Clip, device: torch.device) -> nn.Module:
         return DistributedDataParallel(loss, device_ids=ids, broadcast_buffers=False, find_unused_parameters=idle)
 
 
-def _idle(model: WorldModel, clip: Clip) -> list[str]:
+def _idle(model: Learns, clip: Clip) -> list[str]:
     """Parameters to which no gradient comes: DDP would wait for them. Found on two clips; leaves no trace."""
     buffers = {name: value.clone() for name, value in model.named_buffers()}
     device = next(model.parameters()).device

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -184,3 +186,20 @@ def test_minari_that_cannot_be_read(tmp_path: Path) -> None:
     (path / "data" / "metadata.json").write_text("[" * 100_000)
     with pytest.raises(UserError, match=r"metadata\.json is corrupt"):
         import_log("minari", path, tmp_path / "out", MinariConfig())
+
+
+def test_a_file_that_another_process_writes_is_told(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.hdf5", "w") as root:
+        root["x"] = np.zeros(3)
+    hold = "import h5py, sys; file = h5py.File(sys.argv[1], 'r+'); print('held', flush=True); sys.stdin.read()"
+    words = [sys.executable, "-c", hold, str(tmp_path / "a.hdf5")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as writer:
+        assert writer.stdout is not None and writer.stdout.readline() == "held\n"
+        with (
+            pytest.raises(UserError, match=r"a\.hdf5 is being written by another process"),
+            open_h5(tmp_path / "a.hdf5"),
+        ):
+            pass
+        writer.communicate("")
+    with open_h5(tmp_path / "a.hdf5") as root:
+        assert len(root["x"]) == 3

@@ -289,6 +289,8 @@ def test_damaged_metadata(v21: Path, file: str, content: bytes) -> None:
     [
         ("timestamp", lambda t: t * 1.2, "expected 0.2 s|expected 0.3 s|expected 0.4 s"),
         ("timestamp", lambda t: np.where(t > 0.3, np.nan, t), "is at nan s"),
+        ("timestamp", lambda t: t[[0, 1, 3, 2, 4, 5, 6]], r"row 2 of episode 0 is at 0\.3 s, expected 0\.2 s"),
+        ("frame_index", lambda i: i + (i > 3), "frame_index 5"),
         ("frame_index", lambda i: i[::-1], "frame_index 6"),
         ("episode_index", lambda e: np.where(np.arange(len(e)) > 4, 1, e), "has 5 rows of episode 0, not 7"),
         ("action", lambda a: [[1.0, 2.0]] * 6 + [[1.0]], "1 to 2 numbers a row"),
@@ -351,6 +353,24 @@ def test_an_index_gap_that_moved_all_videos_is_found(v3: Path) -> None:
     for episode in open_lerobot(v3, LeRobotConfig()).episodes:
         with pytest.raises(UserError, match=r"lasts 1\.6 s, its episodes 2.1 s"):
             episode.read()
+
+
+def test_a_row_of_metadata_that_is_missing_gives_no_other_episodes_frames(v3: Path, tmp_path: Path) -> None:
+    whole = takes(v3)
+    table = {name: np.delete(value, 1) for name, value in episode_rows().items()}
+    save(v3 / "meta/episodes/chunk-000/file-000.parquet", table)
+    config = LeRobotConfig()
+    with pytest.raises(UserError, match=r"v3 episode 1 \(meta\): .*nothing is said of episode 1"):
+        bring_in(open_lerobot(v3, config), tmp_path / "stopped", config)
+    store, skipped = bring_in(open_lerobot(v3, config), tmp_path / "store", config, on_bad="skip")
+    assert len(store) == 2 and len(skipped) == 1
+    for i, e in enumerate((0, 2)):
+        assert (store.episode(i).obs["front"][0].numpy() == whole[e].obs["front"]).all()
+    edit_info(v3, lambda values: values.update(total_episodes=5))
+    with pytest.raises(UserError, match="nothing is said of the episodes 3 to 4"):
+        open_lerobot(v3, config).episodes[-1].read()
+    edit_info(v3, lambda values: values.update(total_episodes=2))  # who counts so left it out on purpose
+    assert len(open_lerobot(v3, config).episodes) == 2
 
 
 def test_an_episode_named_twice(v3: Path) -> None:

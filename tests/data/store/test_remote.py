@@ -197,3 +197,10 @@ def test_processes_share_a_cache(served: tuple[Store, str], tmp_path: Path):
 
 def _first_sum(address: str, cache: str) -> float:
     return float(Clips(Store.open(Bucket(address, cache)), None, 2, 30).batch(0).obs["state"].sum())
+
+
+@pytest.mark.parametrize("content", [b"null\n", b"{torn\n", b"[" * 100_000 + b"\n"])
+def test_a_manifest_that_is_none_is_told(memory: tuple[Store, str], tmp_path: Path, content: bytes) -> None:
+    fsspec.filesystem("memory").pipe("/bucket/store/manifest.jsonl", content)
+    with pytest.raises(UserError, match=r"manifest\.jsonl is corrupt"):
+        Store.open(Bucket(memory[1], cache=tmp_path / "cache"))

@@ -12,7 +12,7 @@ from innerworld.data.exporters.config import ExportConfig, episodes_to_write
 from innerworld.data.store.store import Store
 from innerworld.errors import UserError, choose
 
-__all__ = ["EXPORTERS", "ExportConfig", "Exporter", "export_store"]
+__all__ = ["EXPORTERS", "ExportConfig", "Exporter", "episodes_to_write", "export_store"]
 
 Progress = Callable[[int], None]
 """Told how many episodes are written."""

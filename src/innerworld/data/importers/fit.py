@@ -208,7 +208,8 @@ def _widened(bounds: Bounds) -> Bounds:
     """An axis that never moves gets bounds around its value, which is 0 then."""
     low, high = (np.asarray(bound, np.float64) for bound in bounds)
     still = high <= low
-    return np.where(still, low - 1, low), np.where(still, low + 1, high)
+    around = np.maximum(1, 1e-6 * np.abs(low))  # next to a very large number 1 is nothing
+    return np.where(still, low - around, low), np.where(still, low + around, high)
 
 
 def _one_hot(action: np.ndarray, choices: int) -> np.ndarray:

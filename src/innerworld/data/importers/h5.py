@@ -28,6 +28,8 @@ def open_h5(file: Path) -> Iterator[Any]:
     try:
         with h5py.File(file, "r") as root:
             yield root
+    except BlockingIOError as error:
+        raise UserError(f"{file} is being written by another process: try again when it has ended") from error
     except (
         OSError,
         ValueError,

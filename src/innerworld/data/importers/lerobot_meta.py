@@ -92,7 +92,8 @@ def read_dataset(root: Path, data_path: str | None, video_path: str | None, foll
         places, tasks = _places_3(root, data, video, cameras, follow_links), _tasks_3(root, follow_links)
     else:
         places, tasks = _places_2(root, info, data, video, cameras, follow_links), _tasks_2(root, follow_links)
-    return Dataset(root, version, str(info.get("robot_type") or ""), float(fps), features, tasks, _doubted(places, fps))
+    places = sorted([*_doubted(places, fps), *_gaps(places, info.get("total_episodes"))], key=lambda place: place.index)
+    return Dataset(root, version, str(info.get("robot_type") or ""), float(fps), features, tasks, tuple(places))
 
 
 def read_json(root: Path, name: str, follow_links: bool) -> dict[str, Any]:
@@ -263,6 +264,23 @@ def _doubted(places: list[Place], fps: float) -> tuple[Place, ...]:
         )
         for place in places
     )
+
+
+def _gaps(places: list[Place], total: object) -> list[Place]:
+    """Episodes that the numbers of the others skip or that info.json counts, unless it counts no more than there are:
+    a place without files for each stretch of them."""
+    known = sorted({place.index for place in places})
+    end = max(known, default=-1) + 1
+    if isinstance(total, int) and not isinstance(total, bool):
+        if total <= len(known):
+            return []
+        end = max(end, total)
+    gaps = []
+    for before, after in pairwise([-1, *known, end]):
+        if after > before + 1:
+            which = f"episode {before + 1}" if after == before + 2 else f"the episodes {before + 1} to {after - 1}"
+            gaps.append(Place(before + 1, 0, "meta", {}, fault=f"nothing is said of {which}"))
+    return gaps
 
 
 def _whole(values: Mapping[str, Any], name: str, file: str) -> int:

@@ -41,9 +41,6 @@ class Maps:
         for oldest in list(self._open)[: max(0, len(self._open) - self.limit)]:
             self._open.pop(oldest, None)
 
-    def drop(self, number: int) -> None:
-        self._open.pop(number, None)
-
     def touched(self, count: int) -> None:
         """Say that about `count` bytes were read through the maps: now and then their memory is given back.
 

@@ -157,7 +157,10 @@ class Bucket:
         if MANIFEST not in there:
             return []
         lines = self.local(MANIFEST).read_bytes().split(b"\n")[:-1]
-        files = [str(json.loads(line).get("file", "")) for line in lines]
+        try:
+            files = [str(json.loads(line).get("file", "")) for line in lines]
+        except (ValueError, AttributeError, RecursionError) as error:
+            raise UserError(f"{self.name}/{MANIFEST} is corrupt: {error}") from error
         return [_base(file) for file in files if file.rpartition("/")[0] == folder]
 
     def _exists(self, file: str) -> bool:
