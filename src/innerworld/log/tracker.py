@@ -150,7 +150,7 @@ class _WandB:
     """Into the folder `wandb` of the run; `WANDB_MODE=offline` keeps it on this machine until `wandb sync`."""
 
     def __init__(self, folder: Path, config: Mapping[str, Any], id: str, first: int) -> None:
-        import wandb
+        import wandb  # pyright: ignore[reportMissingImports]  (an extra)
 
         settings = wandb.Settings(init_timeout=30, silent=True, console="off")
         self._run = wandb.init(

@@ -36,7 +36,7 @@ def backend() -> Backend:
         why = 'TorchCodec, which is faster, is not installed: pip install "innerworld[fast]"'
         return Backend("av", version("av"), why)
     try:
-        import torchcodec.decoders  # noqa: F401
+        import torchcodec.decoders  # noqa: F401  # pyright: ignore[reportMissingImports]  (an extra)
     except (ImportError, OSError, RuntimeError) as error:
         # It is built for one release of torch, and looks for FFmpeg's libraries, which it does not bring.
         return Backend("av", version("av"), f"TorchCodec {version('torchcodec')} does not load: {_why(error)}")
