@@ -155,7 +155,7 @@ class TorchDecoder:
     """TorchCodec, which takes our index instead of scanning the file a second time."""
 
     def __init__(self, index: FrameIndex) -> None:
-        from torchcodec.decoders import VideoDecoder  # pyright: ignore[reportPrivateImportUsage]  # pyright: ignore[reportMissingImports]  (an extra)
+        from torchcodec.decoders import VideoDecoder  # pyright: ignore[reportPrivateImportUsage, reportMissingImports]  (an extra)
 
         durations = np.where(index.durations > 0, index.durations, 1)
         frames = [
