@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import ClassVar, cast
 
 import torch
@@ -12,14 +11,12 @@ from torch.nn import functional as F
 
 from innerworld.config import Config
 from innerworld.nn.patches import take
-from innerworld.nn.schedules import follow_, linear
-from innerworld.nn.vision import SIZES, VisionTransformer, ViTConfig, sized
-from innerworld.perception.crops import random_crop
-from innerworld.perception.encoder import Encoder
+from innerworld.nn.vision import SIZES, ViTConfig, sized
 from innerworld.perception.masks import Tubes, TubesConfig
 from innerworld.perception.predictor import Predictor, PredictorConfig
-from innerworld.perception.sight import Sight, SightConfig
-from innerworld.types import Clip, Obs, Spec
+from innerworld.perception.sight import SightConfig
+from innerworld.perception.slow_copy import SlowCopy, SlowCopyConfig, spread
+from innerworld.types import Clip, Spec
 
 
 def _vit(size: str, patch: int = 16) -> ViTConfig:
@@ -29,8 +26,7 @@ def _vit(size: str, patch: int = 16) -> ViTConfig:
 SHORT, LONG = TubesConfig(blocks=8, scale=(0.15, 0.15)), TubesConfig(blocks=2, scale=(0.7, 0.7))
 
 
-class VJEPAConfig(Config):
-    sight: SightConfig = Field(default=SightConfig(), description="what it looks at")
+class VJEPAConfig(SlowCopyConfig):
     vit: ViTConfig = Field(default=_vit("tiny"), description="the encoder")
     predictor: PredictorConfig = Field(
         default=PredictorConfig(mask_tokens=2, zero_tokens=True), description="what guesses from its tokens"
@@ -38,11 +34,7 @@ class VJEPAConfig(Config):
     masks: tuple[TubesConfig, ...] = Field(
         default=(SHORT, LONG), description="each hides its own part of every film and has its own mask token"
     )
-    crop: tuple[float, float] | None = Field(
-        default=(0.3, 1.0), description="share of a frame that a random window covers (none: the whole, unmirrored)"
-    )
     aspect: tuple[float, float] = Field(default=(0.75, 1.35), description="the window's width by its height")
-    flip: bool = Field(default=True, description="mirror half of the windows; not where left and right matter")
     power: float = Field(default=1.0, description="of the error: 1 is L1", gt=0)
     variance: float = Field(default=0.0, description="weight of a hinge on the spread of the guesses", ge=0)
     momentum: tuple[float, float] = Field(default=(0.998, 1.0), description="of the slow copy, first and last step's")
@@ -59,7 +51,7 @@ def _published(size: str, side: int) -> VJEPAConfig:
     )
 
 
-class VJEPA(Encoder):
+class VJEPA(SlowCopy):
     """A video ViT that sees what no tube hides, a predictor that guesses the tubes, a slow copy of the ViT as judge.
 
     `encode` takes frames (each shown as a still film) or films, and gives the slow copy's tokens. Frames at a clip's
@@ -82,25 +74,13 @@ class VJEPA(Encoder):
 
     def __init__(self, config: VJEPAConfig, spec: Spec) -> None:
         super().__init__(config, spec)
-        self.sight = Sight(config.sight, spec)
         self.masks = [Tubes(mask) for mask in config.masks]
-        self.online = VisionTransformer(config.vit, self.sight.channels)
-        self.target = deepcopy(self.online).requires_grad_(False)
         self.predictor = Predictor(config.predictor, config.vit)
-        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
-        self.steps: Tensor
-
-    def encode(self, obs: Obs) -> Tensor:
-        """Frames `b y x c` or films `b t y x c` → tokens `b s d`, time first."""
-        return self.target(self.sight(obs))
-
-    def vision(self, learning: bool = False) -> tuple[VisionTransformer, SightConfig]:
-        return self.online if learning else self.target, self.sight.config
 
     def loss(self, clip: Clip) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean |guess − normed token|^p / p over hidden tokens, averaged over the masks (eq. 2; p = 1)."""
         config = cast(VJEPAConfig, self.config)
-        x = self._films(clip)
+        x = self.films(clip)
         grid = self.online.grid(x)
         with torch.no_grad():
             truth = self.target(x).float()
@@ -115,24 +95,4 @@ class VJEPA(Encoder):
             hinges.append(F.relu(1 - (guess.var(dim=1) + 1e-4).sqrt()).mean())
         parts = {"predict": torch.stack(errors).mean(), "variance": torch.stack(hinges).mean()}
         loss = parts["predict"] + config.variance * parts["variance"]
-        return loss, {name: part.detach() for name, part in parts.items()} | {"spread": _spread(seen)}
-
-    def after_step(self) -> None:
-        config = cast(VJEPAConfig, self.config)
-        momentum = linear(int(self.steps), config.momentum_steps, *config.momentum)
-        follow_(self.target.parameters(), self.online.parameters(), momentum)
-        self.steps += 1
-
-    def _films(self, clip: Clip) -> Tensor:
-        config = cast(VJEPAConfig, self.config)
-        frames = clip.obs[self.sight.sensor]
-        whole = frames.shape[1] // config.vit.tubelet * config.vit.tubelet
-        x = self.sight({self.sight.sensor: frames[:, : max(whole, 1)]})
-        if config.crop is None:
-            return x
-        return random_crop(x, (x.shape[-2], x.shape[-1]), config.crop, config.aspect, config.flip)
-
-
-def _spread(tokens: Tensor) -> Tensor:
-    """Deviation of a channel over films, averaged: near zero when the encoder has collapsed."""
-    return tokens.detach().float().mean(dim=1).std(dim=0, correction=0).mean()
+        return loss, {name: part.detach() for name, part in parts.items()} | {"spread": spread(seen)}

@@ -7,7 +7,6 @@ stretched to one grid (`vit.rope_grid`).
 
 from __future__ import annotations
 
-from copy import deepcopy
 from typing import ClassVar, cast
 
 import torch
@@ -19,21 +18,18 @@ from innerworld.config import Config
 from innerworld.errors import UserError
 from innerworld.nn.patches import take
 from innerworld.nn.rotary import grid_positions
-from innerworld.nn.schedules import follow_, linear
-from innerworld.nn.vision import SIZES, Grid, VisionTransformer, ViTConfig, sized
-from innerworld.perception.crops import random_crop
-from innerworld.perception.encoder import Encoder
+from innerworld.nn.vision import SIZES, Grid, ViTConfig, sized
 from innerworld.perception.masks import Tubes, TubesConfig
 from innerworld.perception.predictor import Predictor, PredictorConfig
-from innerworld.perception.sight import Sight, SightConfig
-from innerworld.types import Clip, Obs, Spec
+from innerworld.perception.sight import SightConfig
+from innerworld.perception.slow_copy import SlowCopy, SlowCopyConfig, spread
+from innerworld.types import Clip, Spec
 
 SHORT, LONG = TubesConfig(blocks=8, scale=(0.15, 0.15)), TubesConfig(blocks=2, scale=(0.7, 0.7))
 LEVELS = {12: (2, 5, 8, 11), 24: (5, 11, 17, 23), 40: (9, 19, 29, 39), 48: (11, 23, 37, 47)}  # V-JEPA 2.1, by depth
 
 
-class VJEPA2Config(Config):
-    sight: SightConfig = Field(default=SightConfig(), description="what it looks at")
+class VJEPA2Config(SlowCopyConfig):
     vit: ViTConfig = Field(default=ViTConfig(tubelet=2), description="the encoder")
     predictor: PredictorConfig = Field(
         default=PredictorConfig(mask_tokens=2, zero_tokens=True), description="what guesses from its tokens"
@@ -42,11 +38,7 @@ class VJEPA2Config(Config):
     mask_index: tuple[int, ...] = Field(
         default=(0, 1), description="which mask token each mask has (the released trainer: 0 for all)"
     )
-    crop: tuple[float, float] | None = Field(
-        default=(0.3, 1.0), description="share of a frame that a random window covers (none: the whole, unmirrored)"
-    )
     aspect: tuple[float, float] = Field(default=(0.75, 1.35), description="the window's width by its height")
-    flip: bool = Field(default=True, description="mirror half of the windows; not where left and right matter")
     momentum: tuple[float, float] = Field(default=(0.99925, 0.99925), description="of the slow copy, first and last")
     momentum_steps: int = Field(default=252_000, description="steps over which the momentum changes", ge=1)
     dense: float = Field(
@@ -81,7 +73,7 @@ def _published_2_1(size: str, depth: int) -> VJEPA2Config:
     )
 
 
-class VJEPA2(Encoder):
+class VJEPA2(SlowCopy):
     """A video ViT that sees what no tube hides, a predictor that guesses the tubes, a slow copy of the ViT as judge.
 
     `encode` takes frames or films of any size that patches tile and gives the slow copy's tokens of its last level; a
@@ -119,28 +111,16 @@ class VJEPA2(Encoder):
     }
 
     def __init__(self, config: VJEPA2Config, spec: Spec) -> None:
-        super().__init__(config, spec)
         if len(config.mask_index) != len(config.masks):
             raise UserError(f"{len(config.masks)} masks need as many entries of mask_index, got {config.mask_index}")
-        self.sight = Sight(config.sight, spec)
+        super().__init__(config, spec)
         self.masks = [Tubes(mask) for mask in config.masks]
-        self.online = VisionTransformer(config.vit, self.sight.channels)
-        self.target = deepcopy(self.online).requires_grad_(False)
         self.predictor = Predictor(config.predictor, config.vit, dense=config.dense > 0)
-        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
-        self.steps: Tensor
-
-    def encode(self, obs: Obs) -> Tensor:
-        """Frames `b y x c` or films `b t y x c` → tokens `b s d`, time first."""
-        return self.target(self.sight(obs))[..., -cast(VJEPA2Config, self.config).vit.dim :]
-
-    def vision(self, learning: bool = False) -> tuple[VisionTransformer, SightConfig]:
-        return self.online if learning else self.target, self.sight.config
 
     def loss(self, clip: Clip) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean |guess − normed token| over hidden tokens, averaged over the masks (eq. 1), and 2.1's dense terms."""
         config = cast(VJEPA2Config, self.config)
-        films = self._films(clip)
+        films = self.films(clip)
         parts = self._error(films)
         if config.vit.image_patch and config.picture_weight:
             when = int(torch.randint(films.shape[2], ()))
@@ -149,21 +129,6 @@ class VJEPA2(Encoder):
             parts = {name: (1 - share) * part + share * pictures[name] for name, part in parts.items()}
         loss = parts["predict"] + (self._dense_weight() * parts["dense"] if config.dense else 0.0)
         return loss, {name: part.detach() for name, part in parts.items()}
-
-    def after_step(self) -> None:
-        config = cast(VJEPA2Config, self.config)
-        momentum = linear(int(self.steps), config.momentum_steps, *config.momentum)
-        follow_(self.target.parameters(), self.online.parameters(), momentum)
-        self.steps += 1
-
-    def _films(self, clip: Clip) -> Tensor:
-        config = cast(VJEPA2Config, self.config)
-        frames = clip.obs[self.sight.sensor]
-        whole = frames.shape[1] // config.vit.tubelet * config.vit.tubelet
-        x = self.sight({self.sight.sensor: frames[:, : max(whole, 1)]})
-        if config.crop is None:
-            return x
-        return random_crop(x, (x.shape[-2], x.shape[-1]), config.crop, config.aspect, config.flip)
 
     def _error(self, x: Tensor) -> dict[str, Tensor]:
         """Guess films `b c t y x` or pictures `b c y x`: the parts of the loss."""
@@ -184,7 +149,7 @@ class VJEPA2(Encoder):
             else:
                 guess = self.predictor(*given)
             predict.append((guess - take(truth, hidden)).abs().mean())
-        parts = {"predict": torch.stack(predict).mean(), "spread": _spread(seen)}
+        parts = {"predict": torch.stack(predict).mean(), "spread": spread(seen)}
         return parts | ({"dense": torch.stack(dense).mean()} if dense else {})
 
     def _dense_weight(self) -> float:
@@ -198,8 +163,3 @@ def nearness(seen: Tensor, hidden: Tensor, grid: Grid) -> Tensor:
     """1/√d for each seen token `b n`, d its distance on the grid to the nearest hidden one `b m` (2.1, eq. 3)."""
     place = grid_positions(*grid, device=seen.device).float()
     return torch.cdist(place[seen], place[hidden]).amin(dim=-1).rsqrt()
-
-
-def _spread(tokens: Tensor) -> Tensor:
-    """Deviation of a channel over films, averaged: near zero when the encoder has collapsed."""
-    return tokens.detach().float().mean(dim=1).std(dim=0, correction=0).mean()

@@ -11,6 +11,7 @@ import numpy as np
 
 from innerworld.data.importers.inside import check_room
 from innerworld.data.importers.npz import read_npz
+from innerworld.data.importers.parquet import read_parquet
 from innerworld.errors import UserError
 
 SUFFIXES = (".parquet", ".csv", ".npz")
@@ -22,14 +23,14 @@ Table = dict[str, np.ndarray]
 
 def read_table(file: Path, most: int) -> Table:
     """Every column of a table. Raises `UserError` that says what is wrong with it."""
+    if file.suffix == ".parquet":
+        return _joined(_parquet(file, most))
     try:
         match file.suffix:
             case ".npz":
                 return read_npz(file, most)
             case ".csv":
                 return _joined(_csv(file, most))
-            case ".parquet":
-                return _joined(_parquet(file, most))
     except UserError as error:
         raise UserError(f"{file}: {error}") from error
     raise UserError(f"{file} is no table: expected {', '.join(SUFFIXES)}")
@@ -63,22 +64,15 @@ def _column(fields: list[str]) -> np.ndarray:
 
 
 def _parquet(file: Path, most: int) -> Table:
+    table = read_parquet(file, most=most)
+    from pyarrow import ArrowException  # late: an extra, which has just been found to be here
+
     try:
-        import pyarrow
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise UserError('reading Parquet needs pyarrow: pip install "innerworld[data]"') from error
-    try:
-        with file.open("rb") as opened:
-            source = parquet.ParquetFile(opened)
-            groups = [source.metadata.row_group(i) for i in range(source.metadata.num_row_groups)]
-            check_room("it", (sum(max(group.total_byte_size, 0) for group in groups),), 1, most)
-            check_room("it", (source.metadata.num_rows, source.metadata.num_columns), 1, most)
-            table = source.read(use_threads=False)
-            table.validate(full=True)
-            return {name: _array(table.column(name)) for name in table.column_names}
-    except (pyarrow.ArrowException, OSError, ValueError, TypeError, KeyError, MemoryError) as error:
-        raise UserError(f"cannot be read: {' '.join(str(error).split())}") from error
+        return {name: _array(table.column(name)) for name in table.column_names}
+    except (ArrowException, ValueError, TypeError, MemoryError) as error:
+        raise UserError(f"{file} cannot be read: {' '.join(str(error).split())}") from error
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
 
 
 def _array(column) -> np.ndarray:
