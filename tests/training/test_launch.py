@@ -37,11 +37,15 @@ def test_each_is_told_its_rank(tmp_path: Path) -> None:
     [
         ("sys.exit(3 * rank)", 3),
         ("sys.exit(143)", 143),
-        ("os.kill(os.getpid(), signal.SIGKILL) if rank else sys.exit(2)", 137),
     ],
 )
 def test_whose_exit_status_counts(code: str, status: int) -> None:
     assert run(code) == status
+
+
+def test_of_two_at_once_the_one_that_was_killed_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["innerworld.training.launch"], "LOOK_EVERY_S", 3.0)  # both have ended by then
+    assert run("os.kill(os.getpid(), signal.SIGKILL) if rank else sys.exit(2)") == 137
 
 
 def test_one_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch, begun: list[subprocess.Popen[bytes]]) -> None:
