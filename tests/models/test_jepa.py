@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Generator, nn
 
+from innerworld import losses
 from innerworld.errors import UserError
 from innerworld.models.jepa import JEPA, JEPAConfig
 from innerworld.testing.world_model import random_actions, random_clip
@@ -44,7 +45,7 @@ def test_the_steered_blocks_of_lewm_begin_closed() -> None:
         assert not block.steer.weight.any() and not block.steer.bias.any()  # pyright: ignore
 
 
-@pytest.mark.parametrize("predictor", ["mlp", "transformer"])
+@pytest.mark.parametrize("predictor", ["mlp", "gru", "transformer"])
 @torch.no_grad()
 def test_imagine_is_predict_after_predict_from_a_state_with_a_past(predictor: str) -> None:
     model = tiny(predictor=predictor, history=3).eval()
@@ -58,7 +59,7 @@ def test_imagine_is_predict_after_predict_from_a_state_with_a_past(predictor: st
     fast, slow = model.imagine(state, actions)["z"], WorldModel.imagine(model, state, actions)["z"]
     torch.testing.assert_close(fast, slow, rtol=0, atol=1e-5)
     other = model.imagine(model.encode(clip.at(5)), actions)["z"]
-    assert torch.allclose(fast, other, atol=1e-5) == (predictor == "mlp")  # only the transformer has a memory
+    assert torch.allclose(fast, other, atol=1e-5) == (predictor != "transformer")  # only the transformer has a memory
 
 
 @torch.no_grad()
@@ -183,3 +184,48 @@ def test_sigreg_keeps_the_latents_apart() -> None:
         return model.watch(clip)["z"].detach().std(dim=0).mean().item()
 
     assert spread(sigreg=1.0) > 0.7 and spread() < 0.35
+
+
+def test_eb_jepa_has_the_published_size() -> None:
+    """Its encoder of 1.43 M and its GRU of 0.79 M, for pictures of 65 pixels in two channels; three here."""
+    with torch.device("meta"):
+        model = JEPA(JEPAConfig.model_validate(JEPA.presets["eb_jepa"]), Spec({"pixels": (65, 65, 3)}, 2))
+    third_channel = 16 * 9
+    assert count(model.eyes) - third_channel == 1_425_072
+    assert count(model.predictor.cell) == 792_576  # pyright: ignore
+    assert count(model.predictor.norm) == 1_024  # tied: the encoder ends in it, too
+
+
+@torch.no_grad()
+def test_the_gru_s_norm_ends_the_encoder_too() -> None:
+    model = tiny(PIXELS, encoder="impala", predictor="gru", norm=True)
+    clip = random_clip(PIXELS, 2, 3)
+    seen = model.encode(clip.at(0))["z"]
+    imagined = model.imagine(model.encode(clip.at(0)), clip.action[:, None])["z"][:, 0, -1]
+    for z in (seen, imagined):
+        torch.testing.assert_close(z.mean(dim=-1), torch.zeros(2), rtol=0, atol=1e-5)
+        torch.testing.assert_close(z.var(dim=-1, correction=0), torch.ones(2), rtol=0, atol=1e-2)
+
+
+def test_a_norm_goes_with_the_gru_only() -> None:
+    with pytest.raises(UserError, match="norm=true goes with predictor=gru"):
+        tiny(norm=True)
+
+
+def test_without_single_steps_only_the_rollout_counts() -> None:
+    torch.manual_seed(0)
+    model = tiny(**{**OFF, "rollout": 3}, single=0.0)
+    loss, parts = model.loss(random_clip(VECTOR, 4, 5))
+    assert loss.item() == pytest.approx(parts["rollout"].item())
+
+
+@pytest.mark.parametrize("spread", ["step", "first", "all"])
+def test_spread_says_what_std_and_cov_are_taken_over(spread: str) -> None:
+    model = tiny(**{**OFF, "std": 1.0, "cov": 1.0, "std_time": 1.0}, spread=spread)
+    clip = random_clip(VECTOR, 6, 5)
+    _, parts = model.loss(clip)
+    z = model._see(clip)
+    rows = {"step": z.transpose(0, 1), "first": z[:, 0], "all": z.flatten(0, 1)}[spread]
+    assert parts["std"].item() == pytest.approx(losses.std_hinge(rows).item())
+    assert parts["cov"].item() == pytest.approx(losses.covariance(rows).item())
+    assert parts["std_time"].item() == pytest.approx(losses.std_over_time(z).item())

@@ -6,7 +6,7 @@ regulariser keeps the latents from collapsing. There is no decoder; a goal is co
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from pydantic import Field
@@ -17,17 +17,19 @@ from innerworld import losses
 from innerworld.config import Config
 from innerworld.errors import UserError
 from innerworld.models.eyes import BorrowConfig, BorrowedEyes, borrow
+from innerworld.models.predictors import GRUPredictor, MLPPredictor, Predictor, TransformerPredictor
 from innerworld.nn.conv import ConvEncoder
+from innerworld.nn.impala import ImpalaEncoder
 from innerworld.nn.mlp import maybe_no_inputs
+from innerworld.nn.projector import Projector
 from innerworld.nn.sensors import image_in, symlog
-from innerworld.nn.transformer import SteeredTransformer
 from innerworld.nn.vit import ViT
 from innerworld.types import Clip, Obs, Spec, State, each
 from innerworld.world import Card, WorldModel, stack
 
 
 class JEPAConfig(Config):
-    encoder: Literal["conv", "vit"] = Field(default="conv", description="what looks at images")
+    encoder: Literal["conv", "vit", "impala"] = Field(default="conv", description="what looks at images")
     image_size: int | None = Field(
         default=None, description="side at which images are seen, pixels (none: as they come)", ge=8
     )
@@ -38,16 +40,20 @@ class JEPAConfig(Config):
     vit_depth: int = Field(default=12, description="vit: blocks", ge=1)
     vit_heads: int = Field(default=3, description="vit: attention heads", ge=1)
     latent: int = Field(default=32, description="size of the latent", ge=1)
+    norm: bool = Field(default=False, description="LayerNorm of the latents, seen and predicted (PLDM); not for SIGReg")
     projector: int = Field(
         default=0, description="hidden width of the BatchNorm projectors behind encoder and predictor; 0: none"
     )
-    predictor: Literal["mlp", "transformer"] = Field(default="mlp", description="what carries the latent through time")
+    predictor: Literal["mlp", "gru", "transformer"] = Field(
+        default="mlp", description="what carries the latent through time"
+    )
     hidden: int = Field(default=256, description="width of the predictor's hidden layers")
     depth: int = Field(default=2, description="hidden layers or blocks of the predictor", ge=1)
     heads: int = Field(default=16, description="transformer: attention heads", ge=1)
     head_dim: int = Field(default=64, description="transformer: channels of a head, even", ge=2)
     history: int = Field(default=1, description="transformer: steps that it sees, this one included", ge=1)
     dropout: float = Field(default=0.0, description="transformer: share of channels dropped", ge=0, lt=1)
+    single: float = Field(default=1.0, description="weight of the loss on single steps from true latents", ge=0)
     rollout: int = Field(
         default=0, description="loss on this many imagined steps in a row; 0: on single steps only", ge=0
     )
@@ -56,12 +62,25 @@ class JEPAConfig(Config):
     slices: int = Field(default=1024, description="SIGReg: random directions drawn at each step", ge=1)
     std: float = Field(default=0.0, description="weight of the variance hinge (PLDM)", ge=0)
     cov: float = Field(default=0.0, description="weight of the covariance (PLDM)", ge=0)
+    std_time: float = Field(default=0.0, description="weight of the variance hinge along each clip (PLDM)", ge=0)
+    spread: Literal["step", "first", "all"] = Field(
+        default="step",
+        description="what std and cov are taken over: the batch at each step, at the first step, all steps together",
+    )
     smooth: float = Field(
         default=0.0, description="weight of the squared change of the latent from step to step (PLDM)", ge=0
     )
     inverse: float = Field(
         default=0.0, description="weight of guessing the action from two latents (PLDM's inverse model)", ge=0
     )
+    inverse_depth: int = Field(default=1, description="hidden layers of the inverse model", ge=1)
+
+
+def _pldm(**terms: Any) -> JEPAConfig:
+    """IMPALA's encoder and a GRU of 512, trained on imagined steps alone, without SIGReg."""
+    return JEPAConfig(
+        encoder="impala", latent=512, norm=True, predictor="gru", hidden=512, single=0.0, sigreg=0.0, inverse_depth=2
+    ).model_copy(update=terms)
 
 
 class JEPA(WorldModel):
@@ -90,6 +109,10 @@ class JEPA(WorldModel):
             dropout=0.1,
             sigreg=0.09,
         ),
+        # PLDM on Wall, std and cov of the first frames only; Adam 1e-3, batch 64, clips of 16 steps go with it.
+        "pldm": _pldm(std=3.98, cov=6.92, std_time=0.245, smooth=0.742, inverse=1.07, spread="first", rollout=16),
+        # eb_jepa's Two Rooms (arXiv 2602.03604): AdamW 1e-3, decay 1e-5, gradients clipped at 2, batch 384, 17 frames.
+        "eb_jepa": _pldm(std=16.0, cov=8.0, smooth=12.0, inverse=1.0, spread="all", rollout=8),
     }
 
     def __init__(self, config: JEPAConfig, spec: Spec) -> None:
@@ -97,15 +120,12 @@ class JEPA(WorldModel):
         config = config.model_copy(update={"eyes": found})  # what is saved builds the same eyes without their folder
         super().__init__(config, spec)
         self.eyes = _Eyes(config, spec, borrowed)
-        predictor = _MLPPredictor if config.predictor == "mlp" else _TransformerPredictor
         with maybe_no_inputs():
-            self.predictor = predictor(config, spec.action)
-        self.inverse = nn.Sequential(
-            nn.Linear(2 * config.latent, config.hidden), nn.SiLU(), nn.Linear(config.hidden, spec.action)
-        ) if config.inverse and spec.action else None  # fmt: skip
+            self.predictor = _predictor(config, spec.action)
+        self.inverse = _inverse(config, spec.action) if config.inverse and spec.action else None
 
     def encode(self, obs: Obs, state: State | None = None, action: Tensor | None = None) -> State:
-        z = self.eyes(obs)
+        z = self.predictor.norm(self.eyes(obs))
         if state is None or action is None:
             return {"z": z, **self.predictor.blank(z)}
         return {"z": z, **self.predictor.remember(state, action)}
@@ -140,7 +160,7 @@ class JEPA(WorldModel):
         z = self._see(clip)  # b t+1 d
         target = z.detach() if config.detach else z
         parts = {"predict": (self.predictor(z[:, :-1], clip.action) - target[:, 1:]).square().mean()}
-        total = parts["predict"]
+        total = config.single * parts["predict"]
         if config.rollout:
             parts["rollout"] = self._rollout(z[:, 0], clip.action[:, : config.rollout], target[:, 1:])
             total = total + parts["rollout"]
@@ -149,14 +169,18 @@ class JEPA(WorldModel):
             columns = losses.directions(config.latent, config.slices, like=z)
             parts["sigreg"] = losses.sigreg(over_batch, columns)
             total = total + config.sigreg * parts["sigreg"]
+        rows = {"step": over_batch, "first": z[:, 0], "all": z.flatten(0, 1)}[config.spread]
         if config.std:
-            parts["std"] = losses.std_hinge(over_batch)
+            parts["std"] = losses.std_hinge(rows)
             total = total + config.std * parts["std"]
         if config.cov:
-            parts["cov"] = losses.covariance(over_batch)
+            parts["cov"] = losses.covariance(rows)
             total = total + config.cov * parts["cov"]
+        if config.std_time:
+            parts["std_time"] = losses.std_over_time(z)
+            total = total + config.std_time * parts["std_time"]
         if config.smooth:
-            parts["smooth"] = (z[:, 1:] - z[:, :-1]).square().mean()
+            parts["smooth"] = losses.smoothness(z)
             total = total + config.smooth * parts["smooth"]
         if self.inverse is not None:
             guess = self.inverse(torch.cat([z[:, :-1], z[:, 1:]], dim=-1))
@@ -167,7 +191,7 @@ class JEPA(WorldModel):
     def _see(self, clip: Clip) -> Tensor:
         b, t = clip.action.shape[:2]
         flat = {name: clip.obs[name].flatten(0, 1) for name in self.spec.obs}
-        return self.eyes(flat).unflatten(0, (b, t + 1))
+        return self.predictor.norm(self.eyes(flat)).unflatten(0, (b, t + 1))
 
     def _rollout(self, z: Tensor, actions: Tensor, target: Tensor) -> Tensor:
         imagined = self.predictor.branch({"z": z, **self.predictor.blank(z)}, actions[:, None])[:, 0]  # b h d
@@ -196,7 +220,7 @@ class _Eyes(nn.Module):
                 eye: nn.Module = ViT(c, size[0], config.patch, config.vit_dim, config.vit_depth, config.vit_heads)
                 width += config.vit_dim
             else:
-                eye = ConvEncoder(c, size, config.channels)
+                eye = ImpalaEncoder(c, size) if config.encoder == "impala" else ConvEncoder(c, size, config.channels)
                 width += eye.width
             self.image_eyes.append(eye)
         for name in self.vectors:
@@ -206,7 +230,7 @@ class _Eyes(nn.Module):
             )
             width += config.hidden
         self.out = (
-            _projector(width, config.projector, config.latent) if config.projector else nn.Linear(width, config.latent)
+            Projector(width, config.projector, config.latent) if config.projector else nn.Linear(width, config.latent)
         )
 
     def forward(self, obs: Obs) -> Tensor:
@@ -215,98 +239,29 @@ class _Eyes(nn.Module):
         return self.out(torch.cat(seen, dim=-1))
 
 
-class _MLPPredictor(nn.Module):
-    """The next latent is this one plus a change that depends on both latent and action. It has no memory."""
-
-    def __init__(self, config: JEPAConfig, action: int) -> None:
-        super().__init__()
-        self.z_in = nn.Linear(config.latent, config.hidden)
-        self.action_in = nn.Linear(action, config.hidden, bias=False)
-        body: list[nn.Module] = [nn.LayerNorm(config.hidden), nn.SiLU()]
-        for _ in range(config.depth - 1):
-            body += [nn.Linear(config.hidden, config.hidden), nn.LayerNorm(config.hidden), nn.SiLU()]
-        self.body = nn.Sequential(*body, nn.Linear(config.hidden, config.latent))
-
-    def forward(self, z: Tensor, action: Tensor) -> Tensor:
-        """Latents `... d`, actions `... a` → next latents `... d`."""
-        return z + self.body(self.z_in(z) + self.action_in(action))
-
-    def blank(self, z: Tensor) -> State:
-        return {}
-
-    def remember(self, state: State, action: Tensor) -> State:
-        return {}
-
-    def step(self, state: State, action: Tensor) -> tuple[Tensor, State]:
-        return self(state["z"], action), {}
-
-    def branch(self, state: State, actions: Tensor) -> Tensor:
-        """`z` `b d` and candidates `b n h a` → latents `b n h d`."""
-        moves = self.action_in(actions)
-        z = state["z"][:, None].expand(-1, actions.shape[1], -1)
-        imagined = []
-        for h in range(actions.shape[2]):
-            z = z + self.body(self.z_in(z) + moves[:, :, h])
-            imagined.append(z)
-        return torch.stack(imagined, dim=2)
-
-
-class _TransformerPredictor(nn.Module):
-    """LeWorldModel's predictor: a causal transformer over latents, steered by the embedded actions."""
-
-    def __init__(self, config: JEPAConfig, action: int) -> None:
-        super().__init__()
-        d = config.latent
-        self.mix = nn.Linear(action, action)  # LeWorldModel's 1-wide convolution over the action block
-        self.embed = nn.Sequential(nn.Linear(action, 4 * d), nn.SiLU(), nn.Linear(4 * d, d))
-        self.body = SteeredTransformer(
-            d, config.depth, config.heads, config.head_dim, config.hidden, config.history, config.dropout
-        )
-        self.out = _projector(d, config.projector, d) if config.projector else nn.Linear(d, d)
-
-    def forward(self, z: Tensor, action: Tensor) -> Tensor:
-        """Latents `b t d`, actions `b t a` → next latents `b t d`, each from the true latents before it."""
-        return self.out(self.body(z, self.embed(self.mix(action))))
-
-    def blank(self, z: Tensor) -> State:
-        keys, values = self.body.blank(z.shape[0], z)
-        return {"keys": keys, "values": values, "time": z.new_zeros(z.shape[0], dtype=torch.long)}
-
-    def remember(self, state: State, action: Tensor) -> State:
-        """The memory after acting, for a belief whose latent comes from looking."""
-        return self.step(state, action)[1]
-
-    def step(self, state: State, action: Tensor) -> tuple[Tensor, State]:
-        past = state["keys"], state["values"]
-        x, (keys, values) = self.body.step(state["z"], self.embed(self.mix(action)), past, state["time"])
-        return self.out(x), {"keys": keys, "values": values, "time": state["time"] + 1}
-
-    def branch(self, state: State, actions: Tensor) -> Tensor:
-        """`z` `b d` with its memory and candidates `b n h a` → latents `b n h d`; one token per candidate and step."""
-        n, h = actions.shape[1:3]
-        moves = self.embed(self.mix(actions))
-        z = state["z"][:, None].expand(-1, n, -1)
-        own: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self.body.blocks]
-        imagined = []
-        for i in range(h):
-            z = self.out(self.body.branch(z, moves[:, :, i], (state["keys"], state["values"]), own, state["time"], i))
-            imagined.append(z)
-        return torch.stack(imagined, dim=2)
-
-
-def _projector(width: int, hidden: int, out: int) -> nn.Module:
-    """LeWorldModel's projector. BatchNorm, because the LayerNorm that ends a ViT would stand in SIGReg's way."""
-    return _OverLeadingAxes(
-        nn.Sequential(nn.Linear(width, hidden), nn.BatchNorm1d(hidden), nn.GELU(), nn.Linear(hidden, out))
+def _predictor(config: JEPAConfig, action: int) -> Predictor:
+    if config.predictor == "gru":
+        return GRUPredictor(config.latent, action, config.norm)
+    if config.norm:
+        raise UserError("norm=true goes with predictor=gru: the others add a change to the latent, or end in a norm")
+    if config.predictor == "mlp":
+        return MLPPredictor(config.latent, action, config.hidden, config.depth)
+    return TransformerPredictor(
+        config.latent,
+        action,
+        config.hidden,
+        config.depth,
+        config.heads,
+        config.head_dim,
+        config.history,
+        config.dropout,
+        config.projector,
     )
 
 
-class _OverLeadingAxes(nn.Module):
-    """BatchNorm over every leading axis: `... d` → `... d`."""
-
-    def __init__(self, body: nn.Module) -> None:
-        super().__init__()
-        self.body = body
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.body(x.reshape(-1, x.shape[-1])).unflatten(0, x.shape[:-1])
+def _inverse(config: JEPAConfig, action: int) -> nn.Sequential:
+    """Two latents → the action between them."""
+    layers: list[nn.Module] = []
+    for width in (2 * config.latent, *[config.hidden] * (config.inverse_depth - 1)):
+        layers += [nn.Linear(width, config.hidden), nn.SiLU()]
+    return nn.Sequential(*layers, nn.Linear(config.hidden, action))
