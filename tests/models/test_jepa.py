@@ -224,7 +224,7 @@ def test_spread_says_what_std_and_cov_are_taken_over(spread: str) -> None:
     model = tiny(**{**OFF, "std": 1.0, "cov": 1.0, "std_time": 1.0}, spread=spread)
     clip = random_clip(VECTOR, 6, 5)
     _, parts = model.loss(clip)
-    z = model._see(clip)
+    z = model.see(clip)
     rows = {"step": z.transpose(0, 1), "first": z[:, 0], "all": z.flatten(0, 1)}[spread]
     assert parts["std"].item() == pytest.approx(losses.std_hinge(rows).item())
     assert parts["cov"].item() == pytest.approx(losses.covariance(rows).item())

@@ -146,7 +146,7 @@ class JEPA(WorldModel):
         return {"z": self.predictor.branch(state, actions)}
 
     def watch(self, clip: Clip) -> State:
-        z = self._see(clip)  # b t+1 d
+        z = self.see(clip)  # b t+1 d
         state = {"z": z[:, 0], **self.predictor.blank(z[:, 0])}
         states = [state]
         for i in range(clip.length):
@@ -156,13 +156,22 @@ class JEPA(WorldModel):
 
     def loss(self, clip: Clip) -> tuple[Tensor, dict[str, Tensor]]:
         """LeWorldModel eq. 1–3: squared error of the predicted latent, plus the weighted terms against collapse."""
+        return self.judge(self.see(clip), clip.action)
+
+    def see(self, clip: Clip) -> Tensor:
+        """The latents of a clip's moments, each seen alone: `b t+1 d`."""
+        b, t = clip.action.shape[:2]
+        flat = {name: clip.obs[name].flatten(0, 1) for name in self.spec.obs}
+        return self.predictor.norm(self.eyes(flat)).unflatten(0, (b, t + 1))
+
+    def judge(self, z: Tensor, action: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of latents `b t+1 d` that actions `b t a` led through."""
         config = cast(JEPAConfig, self.config)
-        z = self._see(clip)  # b t+1 d
         target = z.detach() if config.detach else z
-        parts = {"predict": (self.predictor(z[:, :-1], clip.action) - target[:, 1:]).square().mean()}
+        parts = {"predict": (self.predictor(z[:, :-1], action) - target[:, 1:]).square().mean()}
         total = config.single * parts["predict"]
         if config.rollout:
-            parts["rollout"] = self._rollout(z[:, 0], clip.action[:, : config.rollout], target[:, 1:])
+            parts["rollout"] = self._rollout(z[:, 0], action[:, : config.rollout], target[:, 1:])
             total = total + parts["rollout"]
         over_batch = z.transpose(0, 1)  # t+1 b d
         if config.sigreg:
@@ -184,14 +193,9 @@ class JEPA(WorldModel):
             total = total + config.smooth * parts["smooth"]
         if self.inverse is not None:
             guess = self.inverse(torch.cat([z[:, :-1], z[:, 1:]], dim=-1))
-            parts["inverse"] = F.mse_loss(guess, clip.action)
+            parts["inverse"] = F.mse_loss(guess, action)
             total = total + config.inverse * parts["inverse"]
         return total, each(Tensor.detach, parts)
-
-    def _see(self, clip: Clip) -> Tensor:
-        b, t = clip.action.shape[:2]
-        flat = {name: clip.obs[name].flatten(0, 1) for name in self.spec.obs}
-        return self.predictor.norm(self.eyes(flat)).unflatten(0, (b, t + 1))
 
     def _rollout(self, z: Tensor, actions: Tensor, target: Tensor) -> Tensor:
         imagined = self.predictor.branch({"z": z, **self.predictor.blank(z)}, actions[:, None])[:, 0]  # b h d
