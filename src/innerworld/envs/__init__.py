@@ -157,6 +157,25 @@ def _two_rooms_config(size: int, max_steps: int | None) -> TwoRoomsConfig:
     return build(TwoRoomsConfig, TwoRoomsConfig.of_size(size).model_dump() | steps, "two_rooms")
 
 
+def _maze(layout: str) -> World:
+    def config(size: int, max_steps: int | None) -> Any:
+        from innerworld.envs.maze import MazeConfig
+
+        return build(MazeConfig, _settings(size, "steps", max_steps) | {"layout": layout}, f"maze_{layout}")
+
+    def one(size: int, max_steps: int | None) -> gymnasium.Env:
+        from innerworld.envs.maze import Maze
+
+        return Maze(config(size, max_steps))
+
+    def many(n: int, size: int, max_steps: int | None) -> VectorEnv:
+        from innerworld.envs.maze import MazeVector
+
+        return MazeVector(n, config(size, max_steps))
+
+    return World(f"a maze, {layout}: go where a picture shows", one, many)
+
+
 def _pusht(size: int, max_steps: int | None) -> gymnasium.Env:
     _need("gym_pusht", "pusht")
     from innerworld.envs.pusht import PushT
@@ -181,6 +200,9 @@ def _need(module: str, extra: str) -> None:
 
 
 ENVS = {
+    "maze_u": _maze("u"),
+    "maze_medium": _maze("medium"),
+    "maze_spiral": _maze("spiral"),
     "two_rooms": World("an agent, a wall, a door: go where a picture shows", _two_rooms, _two_rooms_vector),
     "pusht": World("push a T-shaped block onto its mark (extra: pusht)", _pusht, _pusht_vector),
 }

@@ -21,6 +21,7 @@ from pydantic import Field
 from torch import Tensor
 
 from innerworld.config import Config
+from innerworld.envs.drawing import paint_disc
 from innerworld.errors import UserError, nearest
 from innerworld.types import Obs
 
@@ -176,7 +177,7 @@ class TwoRoomsVector(VectorEnv):
         return np.stack([layout.wall, layout.door, layout.door_width, layout.radius], axis=-1)
 
     def _draw(self) -> NDArray[np.uint8]:
-        return _paint_agent(self._background, self.position, self.layout)
+        return paint_disc(self._background, self.position, self.layout.radius, self.layout.agent_color)
 
     def _draw_layout(self, rows: NDArray[Any], variation: Sequence[str], values: Mapping[str, Any]) -> None:
         for factor in (*variation, *values):
@@ -321,22 +322,3 @@ def _draw_background(layout: Layout, size: int) -> NDArray[np.uint8]:
     wall = np.maximum(wall, (border[None, :, None] | border[None, None, :]).astype(np.float32))[..., None]
     picture = wall * layout.wall_color[:, None, None] + (1 - wall) * layout.floor_color[:, None, None]
     return np.round(picture * 255).astype(np.uint8)
-
-
-def _paint_agent(background: NDArray[np.uint8], position: NDArray[np.float32], layout: Layout) -> NDArray[np.uint8]:
-    """An anti-aliased disc over each background. Only the patch around the agent is computed."""
-    n, size = background.shape[:2]
-    half = int(np.ceil(layout.radius.max() + 1))
-    offset = np.arange(-half, half + 1)
-    corner = np.floor(position).astype(np.int64)
-    column = np.clip(corner[:, :1] + offset, 0, size - 1)  # n k
-    row = np.clip(corner[:, 1:] + offset, 0, size - 1)
-    dx = column + 0.5 - position[:, :1]
-    dy = row + 0.5 - position[:, 1:]
-    distance = np.sqrt(dy[:, :, None] ** 2 + dx[:, None, :] ** 2)
-    alpha = np.clip(layout.radius[:, None, None] + 0.5 - distance, 0, 1)[..., None].astype(np.float32)
-    index = (np.arange(n)[:, None, None], row[:, :, None], column[:, None, :])
-    picture = background.copy()
-    patch = background[index]
-    picture[index] = np.round(alpha * layout.agent_color[:, None, None] * 255 + (1 - alpha) * patch).astype(np.uint8)
-    return picture
