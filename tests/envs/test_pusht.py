@@ -167,7 +167,7 @@ def test_many_tables_equal_single_ones():
 
 def test_some_tables_begin_anew_each_with_its_state():
     many = PushTVector(2)
-    with pytest.raises(UserError, match="begin all tables once"):
+    with pytest.raises(UserError, match="begin all worlds once"):
         many.reset(options={"reset_mask": np.array([True, False])})
     states = random_states(2)
     many.reset(seed=0)

@@ -190,6 +190,27 @@ def _pusht_vector(n: int, size: int, max_steps: int | None) -> VectorEnv:
     return PushTVector(n, build(PushTVector.Config, _settings(size, "max_steps", max_steps), "pusht"))
 
 
+def _mujoco(name: str, kind: str, module: str, extra: str, about: str) -> World:
+    def config(size: int, max_steps: int | None) -> Any:
+        _need(module, extra)
+        from innerworld.envs.mujoco import MuJoCoConfig
+
+        return build(MuJoCoConfig, _settings(size, "max_steps", max_steps), name)
+
+    def one(size: int, max_steps: int | None) -> Any:
+        settings = config(size, max_steps)
+        from innerworld.envs import mujoco
+
+        return {"Reacher": mujoco.Reacher, "FetchPush": mujoco.FetchPush}[kind](settings)
+
+    def many(n: int, size: int, max_steps: int | None) -> VectorEnv:
+        from innerworld.envs.rows import Rows
+
+        return Rows(name, [one(size, max_steps) for _ in range(n)])
+
+    return World(f"{about} (extra: {extra})", one, many)
+
+
 def _settings(size: int, length: str, max_steps: int | None) -> dict[str, Any]:
     return {"size": size} if max_steps is None else {"size": size, length: max_steps}
 
@@ -204,5 +225,11 @@ ENVS = {
     "maze_medium": _maze("medium"),
     "maze_spiral": _maze("spiral"),
     "two_rooms": World("an agent, a wall, a door: go where a picture shows", _two_rooms, _two_rooms_vector),
+    "reacher": _mujoco(
+        "reacher", "Reacher", "dm_control", "dmc", "two links and two torques: be where a picture shows"
+    ),
+    "fetch_push": _mujoco(
+        "fetch_push", "FetchPush", "gymnasium_robotics", "robotics", "a robot arm pushes a block over a table, in 3-D"
+    ),
     "pusht": World("push a T-shaped block onto its mark (extra: pusht)", _pusht, _pusht_vector),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -10,8 +9,6 @@ import gymnasium
 import numpy as np
 from gym_pusht.envs.pusht import PushTEnv
 from gymnasium import spaces
-from gymnasium.vector import AutoresetMode, VectorEnv
-from gymnasium.vector.utils import batch_space
 from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 from shapely import affinity
@@ -19,6 +16,7 @@ from shapely.geometry import Polygon
 
 from innerworld.config import Config
 from innerworld.envs.adapter import check_unit, shrink
+from innerworld.envs.rows import Rows
 from innerworld.errors import UserError
 
 SIDE = 512.0  # of the table, pixels of the simulation
@@ -92,6 +90,10 @@ class PushT(gymnasium.Env):
         small: Any = cv2.resize(blue_green_red, (self._drawn, self._drawn))
         return shrink(np.ascontiguousarray(small[..., 2::-1]), self.config.size)
 
+    def success(self, state: ArrayLike, goal: ArrayLike | None = None) -> NDArray[np.bool_]:
+        """See the function `success`."""
+        return success(state, goal)
+
     def close(self) -> None:
         self._table.close()
 
@@ -120,72 +122,13 @@ class PushT(gymnasium.Env):
         return table._get_info()
 
 
-class PushTVector(VectorEnv):
-    """Several tables, stepped one after another. Each row ends, and waits for `reset_mask`, as a `PushT` does.
+class PushTVector(Rows):
+    """Several tables, stepped one after another. `reset` takes the options `reset_mask` and `state` (n 5)."""
 
-    `reset` takes the options `reset_mask` (n booleans) and `state` (n 5: where to begin).
-    """
-
-    metadata = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
     Config = PushTConfig
 
     def __init__(self, num_envs: int = 1, config: PushTConfig | None = None) -> None:
-        self.tables = [PushT(config) for _ in range(num_envs)]
-        self.num_envs = num_envs
-        self.render_mode = "rgb_array"
-        self.single_observation_space = self.tables[0].observation_space
-        self.single_action_space = self.tables[0].action_space
-        self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
-        self._last: list[dict[str, NDArray[Any]]] = [{} for _ in range(num_envs)]
-
-    def reset(
-        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        """Begin anew where `reset_mask` says (everywhere by default). An integer `seed` gives table i `seed + i`."""
-        options = options or {}
-        mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, bool)), bool)
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
-        states = None if "state" not in options else np.asarray(options["state"], np.float64)
-        if states is not None and states.shape != (self.num_envs, 5):
-            raise UserError(f"pusht: option state has the shape {states.shape}, expected ({self.num_envs}, 5)")
-        infos: dict[str, Any] = {}
-        for i in np.flatnonzero(mask).tolist():
-            self._last[i], info = self.tables[i].reset(
-                seed=None if seeds is None else seeds[i], options=None if states is None else {"state": states[i]}
-            )
-            infos = self._add_info(infos, info, i)
-        if not all(self._last):
-            raise UserError("pusht: begin all tables once before you begin some of them anew")
-        return self._observe(), infos
-
-    def step(
-        self, actions: ArrayLike
-    ) -> tuple[dict[str, NDArray[Any]], NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
-        actions = np.asarray(actions)
-        if actions.shape != (self.num_envs, 2):
-            raise UserError(f"pusht: actions have the shape {actions.shape}, expected ({self.num_envs}, 2)")
-        rewards = np.zeros(self.num_envs)
-        terminated, truncated = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
-        infos: dict[str, Any] = {}
-        for i, (table, action) in enumerate(zip(self.tables, actions, strict=True)):
-            self._last[i], rewards[i], terminated[i], truncated[i], info = table.step(action)
-            infos = self._add_info(infos, info, i)
-        return self._observe(), rewards, terminated, truncated, infos
-
-    def render(self) -> tuple[NDArray[np.uint8], ...]:
-        return tuple(table.render() for table in self.tables)
-
-    def success(self, state: ArrayLike, goal: ArrayLike | None = None) -> NDArray[np.bool_]:
-        """See the function `success`."""
-        return success(state, goal)
-
-    def close_extras(self, **kwargs: Any) -> None:  # Gymnasium's signature
-        for table in self.tables:
-            table.close()
-
-    def _observe(self) -> dict[str, NDArray[Any]]:
-        return {name: np.stack([obs[name] for obs in self._last]) for name in ("pixels", "state")}
+        super().__init__("pusht", [PushT(config) for _ in range(num_envs)])
 
 
 def success(state: ArrayLike, goal: ArrayLike | None = None) -> NDArray[np.bool_]:

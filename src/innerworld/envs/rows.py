@@ -1,0 +1,97 @@
+"""`Rows`: single worlds of one kind, stepped one after another as a vector environment that begins at given states."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from gymnasium import spaces
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from numpy.typing import ArrayLike, NDArray
+
+from innerworld.errors import UserError
+
+
+class Restorable(Protocol):
+    """A Gymnasium environment with a `state` sensor, whose `reset` takes the option `state`: where to begin."""
+
+    @property
+    def observation_space(self) -> Any: ...
+    @property
+    def action_space(self) -> Any: ...
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[dict, dict]: ...
+    def step(self, action: Any) -> tuple[dict, float, bool, bool, dict]: ...
+    def render(self) -> Any: ...
+    def close(self) -> None: ...
+    def success(self, state: ArrayLike, goal: ArrayLike) -> NDArray[np.bool_]: ...
+
+
+class Rows(VectorEnv):
+    """Each row ends, and waits for `reset_mask`, as its world does.
+
+    `reset` takes the options `reset_mask` (n booleans) and `state` (n k: where to begin). `name` stands in errors.
+    """
+
+    metadata = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
+
+    def __init__(self, name: str, worlds: Sequence[Restorable]) -> None:
+        self.name, self.worlds = name, list(worlds)
+        self.num_envs = len(self.worlds)
+        self.render_mode = "rgb_array"
+        self.single_observation_space: spaces.Dict = self.worlds[0].observation_space
+        self.single_action_space = self.worlds[0].action_space
+        self.observation_space: Any = batch_space(self.single_observation_space, self.num_envs)
+        self.action_space = batch_space(self.single_action_space, self.num_envs)
+        self._last: list[dict[str, NDArray[Any]]] = [{} for _ in self.worlds]
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        """Begin anew where `reset_mask` says (everywhere by default). An integer `seed` gives world i `seed + i`."""
+        options = options or {}
+        mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, bool)), bool)
+        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
+        states = None if "state" not in options else np.asarray(options["state"], np.float64)
+        expected = self.observation_space["state"].shape
+        if states is not None and states.shape != expected:
+            raise UserError(f"{self.name}: option state has the shape {states.shape}, expected {expected}")
+        infos: dict[str, Any] = {}
+        for i in np.flatnonzero(mask).tolist():
+            self._last[i], info = self.worlds[i].reset(
+                seed=None if seeds is None else seeds[i], options=None if states is None else {"state": states[i]}
+            )
+            infos = self._add_info(infos, info, i)
+        if not all(self._last):
+            raise UserError(f"{self.name}: begin all worlds once before you begin some of them anew")
+        return self._observe(), infos
+
+    def step(
+        self, actions: ArrayLike
+    ) -> tuple[dict[str, NDArray[Any]], NDArray[Any], NDArray[Any], NDArray[Any], dict[str, Any]]:
+        actions = np.asarray(actions)
+        if actions.shape != self.action_space.shape:
+            raise UserError(f"{self.name}: actions have the shape {actions.shape}, expected {self.action_space.shape}")
+        rewards = np.zeros(self.num_envs)
+        terminated, truncated = np.zeros(self.num_envs, bool), np.zeros(self.num_envs, bool)
+        infos: dict[str, Any] = {}
+        for i, (world, action) in enumerate(zip(self.worlds, actions, strict=True)):
+            self._last[i], rewards[i], terminated[i], truncated[i], info = world.step(action)
+            infos = self._add_info(infos, info, i)
+        return self._observe(), rewards, terminated, truncated, infos
+
+    def render(self) -> tuple[NDArray[np.uint8], ...]:
+        return tuple(world.render() for world in self.worlds)
+
+    def success(self, state: ArrayLike, goal: ArrayLike) -> NDArray[np.bool_]:
+        """Is a state a goal? `n k` and `n k` → n; what that means, each kind of world says."""
+        return self.worlds[0].success(state, goal)
+
+    def close_extras(self, **kwargs: Any) -> None:  # Gymnasium's signature
+        for world in self.worlds:
+            world.close()
+
+    def _observe(self) -> dict[str, NDArray[Any]]:
+        return {name: np.stack([obs[name] for obs in self._last]) for name in self.single_observation_space}
