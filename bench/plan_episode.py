@@ -33,7 +33,7 @@ def main() -> None:
     torch.set_num_threads(1)
 
     model, taught, store = load_learner(flags.run)
-    worlds = goal_worlds(store, taught, flags.episodes)
+    worlds = goal_worlds(store, flags.episodes)
     tasks = draw_goals(store, episodes(taught, store)[1], worlds, flags.seed)
     control = two_rooms().control
     plain = CEM(horizon=control.planner["horizon"], samples=300, rounds=30, elites=30, init_std=1.0, min_std=0.0)

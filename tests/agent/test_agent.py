@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 from innerworld.agent import Agent, AgentConfig
 from innerworld.errors import UserError
 from innerworld.models.jepa import JEPA, JEPAConfig
-from innerworld.plan import CEM, ICEM, Cost, Plan, Planner, cold
+from innerworld.plan import CEM, ICEM, Constraint, Cost, Limits, Plan, Planner, cold, free
 from innerworld.testing.world_model import random_clip
 from innerworld.types import Obs, Spec, State, each
 
@@ -118,7 +118,14 @@ class Scripted(Planner):
     horizon: int = 4
     starts: list[Any] = []  # noqa: RUF012
 
-    def __call__(self, cost: Cost, start: Tensor, rng: Sequence[Generator], discrete: bool = False) -> Plan:
+    def __call__(
+        self,
+        cost: Cost,
+        start: Tensor,
+        rng: Sequence[Generator],
+        discrete: bool = False,
+        constrain: Constraint = free,
+    ) -> Plan:
         self.starts.append(start.clone())
         b, h, a = start.shape
         if discrete:
@@ -170,3 +177,81 @@ def test_what_does_not_fit_is_refused() -> None:
         Agent(model(), PLANNER, again=CEM(horizon=6))
     with pytest.raises(UserError, match="execute=6 is beyond the plan's 5 steps"):
         Agent(model(), PLANNER, AgentConfig(execute=6))
+
+
+ROBOT = Limits(reach=(1, 0.3), ball=0.5, ball_dims=(0, 1), gripper=1, gripper_rests=0.2)
+
+
+def test_what_it_does_keeps_to_the_limits() -> None:
+    mind, seen = Agent(model(), PLANNER, AgentConfig(limits=ROBOT, execute=2)), observations(3, 5)
+    mind.begin(seen[0], seen[5])
+    done = torch.stack([mind.act(obs) for obs in seen[:5]])
+    assert mind.plan is not None and mind.plan.actions.abs().sum(dim=-1).max() <= 0.5 + 1e-6
+    assert done.abs().sum(dim=-1).max() <= 0.5 + 1e-6 and done[..., 1].abs().max() <= 0.3 + 1e-6
+    assert not bool(((done[..., 1] != 0) & (done[..., 1].abs() < 0.2)).any())
+
+
+JOINED = Spec({"speed": (3,)}, 6)  # three actions of two numbers in one
+
+
+def test_a_block_is_done_action_by_action_and_looked_at_once() -> None:
+    planner = Scripted(starts=[])
+    mind, seen = Agent(model(JOINED), planner, AgentConfig(execute=2), block=3), observations(2, 9, JOINED)
+    mind.begin(seen[0], seen[9])
+    before, told = mind.state, []
+    for t, obs in enumerate(seen[:9]):
+        told.append(mind.act(obs))
+        assert told[-1].shape == (2, 2)
+        if t == 3:  # what was seen after the first block, believed from the whole of it
+            with torch.no_grad():
+                expected = mind.model.encode(obs, before, torch.cat(told[:3], dim=1))
+            assert all(torch.equal(value, expected[name]) for name, value in mind.state.items())
+    first = [round(action[0, 0].item(), 2) for action in told]
+    assert first == [0.01] * 3 + [0.11] * 3 + [0.02] * 3  # two blocks of a plan are executed, then the next begins
+    assert mind.model.looks[:4] == [(2, False), (2, False), (2, True), (2, True)]  # pyright: ignore
+    assert [tuple(start.shape) for start in planner.starts] == [(2, 4, 6)] * 2
+
+
+def test_limits_hold_for_each_action_of_a_block() -> None:
+    config = AgentConfig(limits=Limits(ball=0.5, ball_dims=(0, 1)))
+    mind, seen = Agent(model(JOINED), PLANNER, config, block=3), observations(2, 6, JOINED)
+    mind.begin(seen[0], seen[6])
+    done = torch.stack([mind.act(obs) for obs in seen[:6]])
+    assert 0.3 < done.abs().sum(dim=-1).max() <= 0.5 + 1e-6
+
+
+def test_worlds_may_leave_within_a_block() -> None:
+    seen, kept = observations(4, 6, JOINED), torch.tensor([1, 3])
+    all_of_them, some = (Agent(model(JOINED), PLANNER, block=3) for _ in range(2))
+    for mind in (all_of_them, some):
+        mind.begin(seen[0], seen[6], seed=5)
+        mind.act(seen[0])
+    some.keep(kept)
+    for obs in seen[1:6]:
+        few = some.act(each(lambda value: value[kept], obs))
+        torch.testing.assert_close(all_of_them.act(obs)[kept], few, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize(("spec", "block"), [(SPEC, 4), (SPEC, 0), (CHOICES, 2)])
+def test_blocks_that_do_not_fit(spec: Spec, block: int) -> None:
+    with pytest.raises(UserError, match=f"block={block} does not fit"):
+        Agent(model(spec), PLANNER, block=block)
+
+
+def test_limits_that_do_not_fit() -> None:
+    with pytest.raises(UserError, match="limits name dimension 2, an action has 2"):
+        Agent(model(), PLANNER, AgentConfig(limits=Limits(still=(2,))))
+    mind, seen = Agent(model(CHOICES), PLANNER, AgentConfig(limits=Limits(still=(1,)))), observations(2, 1, CHOICES)
+    mind.begin(seen[0], seen[1])
+    with pytest.raises(UserError, match="choices cannot be constrained"):
+        mind.act(seen[0])
+
+
+def test_a_goal_of_another_camera_or_size() -> None:
+    mind, seen = Agent(model(), PLANNER), observations(2, 1)
+    with pytest.raises(UserError, match="the goal lacks the sensor 'speed'; there are: wrist"):
+        mind.begin(seen[0], {"wrist": seen[1]["speed"]})
+    with pytest.raises(UserError, match=r"the goal: sensor 'speed' has shape \(2, 4\), the model was .* \(2, 3\)"):
+        mind.begin(seen[0], {"speed": torch.zeros(2, 4)})
+    with pytest.raises(UserError, match=r"a goal on the way: sensor 'speed' has shape \(1, 3\)"):
+        mind.begin(seen[0], seen[1], via=[row(seen[1], 0)])

@@ -59,3 +59,15 @@ def test_a_gradient_at_the_goal_is_finite() -> None:
     actions = torch.zeros(1, 1, 3, 2, requires_grad=True)
     goal_cost(ORACLE, believe((10, 10)), believe((10, 10)), "mean", 0.05)(actions).sum().backward()
     assert actions.grad is not None and bool(actions.grad.isfinite().all())
+
+
+def test_many_candidates_with_large_beliefs_are_looked_at_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    actions = torch.rand(2, 7, 3, 2, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    whole = goal_cost(ORACLE, START, GOAL)(actions)
+    seen = []
+    imagine = ORACLE.imagine
+    monkeypatch.setattr(ORACLE, "imagine", lambda state, some: seen.append(some.shape[1]) or imagine(state, some))
+    monkeypatch.setattr(
+        "innerworld.agent.cost.LARGEST", 3 * 2 * 3 * 6 + 1
+    )  # 3 candidates, 2 worlds, 3 steps, 6 numbers
+    assert torch.equal(goal_cost(ORACLE, START, GOAL)(actions), whole) and seen == [3, 3, 1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,17 @@ from innerworld.config import Config
 from innerworld.data import POLICIES, Store, Uniform, collect
 from innerworld.envs.two_rooms import TwoRoomsVector
 from innerworld.errors import UserError
-from innerworld.evaluate.control import GoalWorlds, Played, draw_tasks, play, play_policy, summary, wilson
+from innerworld.evaluate.control import (
+    GoalWorlds,
+    Played,
+    draw_tasks,
+    joined,
+    play,
+    play_policy,
+    play_shown,
+    summary,
+    wilson,
+)
 from innerworld.models import Oracle
 from innerworld.models.oracle import OracleConfig
 from innerworld.plan import ICEM
@@ -203,6 +214,110 @@ def test_the_floor_plays_the_same_tasks(line: Store) -> None:
     assert 0.6 < one.success.mean() < 0.79
     arrived = one.path[one.success, -1] - tasks.goal[one.success]
     assert not arrived.any()  # and stands still there
+
+
+def test_start_and_goal_may_be_of_one_demonstration(line: Store) -> None:
+    tasks = draw_tasks(line, np.array([2, 5, 7]), 60, Line(60), seed=1, offset=5, via=1)
+    np.testing.assert_array_equal(tasks.goal - tasks.start, np.full((60, 1), 5.0))
+    assert set(tasks.start[:, 0] // 100) == {2, 5, 7} and set(tasks.start[:, 0] % 100) == {0, 1, 2, 3}
+    assert tasks.shown is not None and tasks.shown.shape == (60, 5, 3)
+    (between,) = tasks.via_obs
+    assert set((between["state"].numpy() - tasks.start)[:, 0]) == {2}  # the middle of 5, rounded to even
+    one, again = (draw_tasks(line, np.array([3]), 8, Line(8), seed=2, offset=8) for _ in range(2))
+    assert np.array_equal(one.start, again.start) and set(one.start[:, 0]) == {300}  # one episode is enough
+    few = tasks.cut(10, 13)
+    assert few.shown is not None and np.array_equal(few.shown, tasks.shown[10:13])
+    assert torch.equal(few.via_obs[0]["state"], between["state"][10:13])
+
+
+def test_every_start_in_the_demonstrations_is_as_likely(tmp_path: Path) -> None:
+    """One of two episodes has a single place for the goal's distance, the other nine."""
+    store = Store.create(tmp_path / "data", LINE)
+    for e, length in enumerate((4, 12)):
+        state = 100.0 * e + torch.arange(length + 1.0)[None, :, None]
+        obs = {"state": state, "lamp": state.expand(1, length + 1, 2)}
+        action = torch.from_numpy(RIGHT).expand(1, length, 3)
+        store.add(Clip(obs, action, torch.zeros(1, length), torch.zeros(1, length) > 0))
+    tasks = draw_tasks(store, np.arange(2), 400, Line(400), offset=4)
+    assert 0.06 < (tasks.start[:, 0] < 100).mean() < 0.15
+
+
+def test_a_demonstration_may_be_too_short(line: Store) -> None:
+    with pytest.raises(UserError, match="no held-out episode is 9 steps long, the longest of 3 has 8"):
+        draw_tasks(line, np.array([2, 5, 7]), 4, Line(4), offset=9)
+    with pytest.raises(UserError, match="an offset of 2 steps has no room for 2 goals on the way"):
+        draw_tasks(line, np.array([2, 5, 7]), 4, Line(4), offset=2, via=2)
+
+
+def test_a_demonstration_is_replayed(line: Store) -> None:
+    tasks = draw_tasks(line, np.arange(10), 6, Line(6), offset=4)
+    played = play_shown(Line(6), tasks, budget=50)
+    assert played.success.all() and played.steps.tolist() == [4] * 6 and played.closest is None
+    assert not play_shown(Line(6), tasks, budget=3).success.any()
+    with pytest.raises(UserError, match="no demonstrated actions"):
+        play_shown(Line(6), near_tasks(line, 6), 50)
+
+
+def test_goals_on_the_way_are_pursued_first(line: Store) -> None:
+    tasks = near_tasks(line, 2)
+    via = ({"state": tasks.start_obs["state"] - 2},)
+    mind = walker()
+    mind.config = mind.config.model_copy(update={"via_steps": (3,)})
+    played = play(Line(2), replace(tasks, via_obs=via), mind, budget=10)
+    assert played.success.all()
+    moved = played.path[0, :, 0] - tasks.start[0]
+    assert moved.tolist() == [0, -1, -2, -2, -1, 0, 1, 2]
+
+
+def test_how_near_it_came_to_what_it_did_not_reach(line: Store) -> None:
+    class Stuck(Line):
+        def step(self, actions: np.ndarray) -> tuple[dict[str, Any], Any, Any, Any, dict]:
+            return super().step(np.broadcast_to(STAY, actions.shape))
+
+    tasks = near_tasks(line, 3, distance=8)
+    stuck, halfway = play(Stuck(3), tasks, walker(), budget=5), play(Line(3), tasks, walker(), budget=5)
+    assert not stuck.success.any() and stuck.steps.tolist() == [5] * 3  # every one of them counts
+    assert stuck.closest is not None and halfway.closest is not None
+    assert stuck.closest.tolist() == [1] * 3  # flagged: it never came nearer
+    assert halfway.closest.tolist() == [0.25] * 3  # energies of 64 and, when it last looked, 16
+    together = joined([stuck, halfway])
+    assert together.closest is not None and together.closest.tolist() == [1] * 3 + [0.25] * 3
+    assert joined([stuck, play_policy(Line(3), tasks, Uniform(LINE), 5)]).closest is None
+
+
+def test_a_budget_of_nothing_is_refused(line: Store) -> None:
+    with pytest.raises(UserError, match="a budget of 0 steps is too small"):
+        play(Line(2), near_tasks(line, 2), walker(), budget=0)
+
+
+class Road(Line):
+    """The same line, walked by one number in [-1, 1]."""
+
+    def step(self, actions: np.ndarray) -> tuple[dict[str, Any], Any, Any, Any, dict]:
+        self.at = self.at + actions
+        n = self.num_envs
+        return self._seen(), np.zeros(n), np.zeros(n, bool), np.zeros(n, bool), {}
+
+
+class Strider(Walker):
+    """Takes three actions as one."""
+
+    def predict(self, state: State, action: Tensor, rng: Generator | None = None) -> State:
+        return {"x": state["x"] + action.sum(dim=-1, keepdim=True)}
+
+
+def test_actions_in_blocks_are_done_one_by_one_within_the_budget(line: Store) -> None:
+    model = Strider(Walker.Config(), Spec({"state": (1,)}, 3))
+    model.looks = []
+    planner = ICEM(horizon=2, samples=256, rounds=8, elites=24)
+    mind = Agent(model, planner, AgentConfig(power=1.0), block=3)
+    tasks = near_tasks(line, 2, distance=5)
+    played = play(Road(2), tasks, mind, budget=8)
+    assert played.success.all() and 5 <= played.steps.min() <= played.steps.max() <= 8
+    # Two blocks and a part of the third at most: it looked at the start, the goal and once a block.
+    assert len(model.looks) <= 4 and played.path.shape[1] == played.steps.max() + 1
+    cut = play(Road(2), tasks, mind, budget=4)
+    assert cut.path.shape[1] == 5 and not cut.success.any()  # the budget ends within a block
 
 
 def test_a_summary_counts_every_episode() -> None:

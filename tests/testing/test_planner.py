@@ -7,7 +7,7 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
-from innerworld.plan import PLANNERS, Cost, Plan, Planner
+from innerworld.plan import PLANNERS, Constraint, Cost, Plan, Planner, free
 from innerworld.plan.plan import check_start
 from innerworld.plan.trials import Trials
 from innerworld.testing.planner import check_planner
@@ -29,10 +29,18 @@ class HillClimb(Planner):
     forgets: bool = Field(default=False, description="a mistake: the start is not tried")
     breaks_bounds: bool = Field(default=False, description="a mistake: no clipping")
     mutates: bool = Field(default=False, description="a mistake: the start is changed")
+    unlimited: bool = Field(default=False, description="a mistake: the constraint is not applied")
 
     @torch.no_grad()
-    def __call__(self, cost: Cost, start: Tensor, rng: Sequence[Generator], discrete: bool = False) -> Plan:
-        check_start(self.horizon, start, rng, discrete)
+    def __call__(
+        self,
+        cost: Cost,
+        start: Tensor,
+        rng: Sequence[Generator],
+        discrete: bool = False,
+        constrain: Constraint = free,
+    ) -> Plan:
+        check_start(self.horizon, start, rng, discrete, constrain)
         if self.mutates:
             start += 0.01
         trials, best = Trials(cost), start
@@ -44,7 +52,7 @@ class HillClimb(Planner):
                 around = around.clamp(-1, 1)
             if not self.forgets:
                 around[:, 0] = best
-            trials(around)
+            trials(around if self.unlimited else constrain(around))
             best = trials.plan().actions
         return trials.plan()
 
@@ -60,6 +68,7 @@ def test_a_users_own_planner_passes() -> None:
         ({"forgets": True}, "no better after one round"),
         ({"breaks_bounds": True}, "outside"),
         ({"mutates": True}, "changed its `start`"),
+        ({"unlimited": True}, "a candidate breaks the constraint"),
         ({"step": 0.001}, "from the best one"),
     ],
 )

@@ -11,6 +11,9 @@ from innerworld.plan import Cost
 from innerworld.types import State, each
 from innerworld.world import WorldModel, flatten
 
+LARGEST = 2**28
+"""Numbers in the beliefs that are imagined at once: beliefs of many tokens would not find room for all candidates."""
+
 Shape = Literal["last", "mean", "ramp"]
 """Which imagined steps count: the last one, all alike, or rising from 0.1 to 1 as in PLDM (arXiv 2502.14819)."""
 
@@ -28,6 +31,11 @@ def goal_cost(
     """
 
     def cost(actions: Tensor) -> Tensor:
+        beliefs = actions.shape[0] * actions.shape[2]  # of one candidate in every world
+        at_once = max(1, LARGEST // (beliefs * sum(value[0].numel() for value in goal.values())))
+        return torch.cat([some(part) for part in actions.split(at_once, dim=1)], dim=1)
+
+    def some(actions: Tensor) -> Tensor:
         b, n = actions.shape[:2]
         futures = each(lambda value: value[:, :, every - 1 :: every], model.imagine(state, actions))  # b n h ...
         h = len(range(every - 1, actions.shape[2], every))

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from innerworld.agent import Agent
 from innerworld.data import Policy, Remembers, Store
 from innerworld.errors import UserError
-from innerworld.types import Obs, each
+from innerworld.types import Clip, Obs, each
 
 TRIES = 1000  # draws of a start and a goal before we say that the data holds none
 
@@ -44,6 +44,8 @@ class Tasks:
     start_obs: Obs  # n ...
     goal_obs: Obs  # n ...
     far: NDArray[np.bool_]  # n        start and goal lie in different rooms (or whatever `far` meant)
+    shown: NDArray[np.float32] | None = None  # n o a   the actions of the demonstration from start to goal
+    via_obs: tuple[Obs, ...] = ()  # goals on the way, each n ...
 
     def first(self, n: int) -> Tasks:
         """The first n of them."""
@@ -52,8 +54,11 @@ class Tasks:
     def cut(self, start: int, stop: int) -> Tasks:
         """Those from `start` to before `stop`."""
         some = slice(start, stop)
-        start_obs, goal_obs = (each(lambda value: value[some], obs) for obs in (self.start_obs, self.goal_obs))
-        return Tasks(self.start[some], self.goal[some], start_obs, goal_obs, self.far[some])
+        start_obs, goal_obs, *via = (
+            each(lambda value: value[some], obs) for obs in (self.start_obs, self.goal_obs, *self.via_obs)
+        )
+        shown = None if self.shown is None else self.shown[some]
+        return Tasks(self.start[some], self.goal[some], start_obs, goal_obs, self.far[some], shown, tuple(via))
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ class Played:
     path: NDArray[np.float32]  # n t+1 k   states; stands still once solved
     cpu_s: float  # of the whole evaluation, all threads
     plan_ms: float  # wall time of a plan, per world, mean; 0 without planning
+    closest: NDArray[np.float32] | None = None  # n   `Agent.closest` when it last looked; None without an agent
 
 
 def draw_tasks(
@@ -74,33 +80,41 @@ def draw_tasks(
     worlds: GoalWorlds,
     seed: int = 0,
     far: Callable[[NDArray[Any], NDArray[Any]], NDArray[np.bool_]] | None = None,
+    offset: int | None = None,
+    via: int = 0,
 ) -> Tasks:
-    """Starts and goals from frames of two different held-out `episodes`; with `far`, every other pair must be far.
+    """Starts and goals from frames of held-out `episodes`, none of them solved beforehand.
 
-    Raises `UserError` when the store has no `state` sensor or no such pair is found.
+    They come from two different episodes, and with `far` every other pair must be far. Or, with an `offset`, from one
+    episode, so many steps apart, as they happen to be: then the way is known to exist, and the tasks hold the actions
+    that went it, and `via` of its frames, evenly apart, as goals on the way. With an offset of 25 and a budget of 50
+    steps this is how LeWorldModel and DINO-WM are compared in stable-worldmodel. Raises `UserError` when the store has
+    no `state` sensor or no such pair is found.
     """
     if "state" not in store.spec.obs:
         raise UserError("goal-reaching needs a `state` sensor in the store, to begin there and to judge success")
-    if len(episodes) < 2:
-        raise UserError(f"goal-reaching needs at least two held-out episodes, there are {len(episodes)}")
     rng = np.random.default_rng([seed, 20])
+    draw = _two_episodes(store, episodes) if offset is None else _one_episode(store, episodes, offset, via)
     drawn = []
     for k in range(n):
         for _ in range(TRIES):
-            first, second = rng.choice(episodes, 2, replace=False)
-            start, goal = _frame(store, first, rng), _frame(store, second, rng)
-            a, b = start["state"].numpy(), goal["state"].numpy()
-            apart = bool(far(a[None], b[None])[0]) if far else False
-            if not worlds.success(a[None], b[None])[0] and (far is None or apart == (k % 2 == 0)):
-                drawn.append((start, goal, apart))
+            pair = draw(rng)
+            a, b = (frame["state"].numpy()[None] for frame in (pair.frames[0], pair.frames[-1]))
+            apart = bool(far(a, b)[0]) if far else False
+            suits = far is None or offset is not None or apart == (k % 2 == 0)
+            if suits and not worlds.success(a, b)[0]:
+                drawn.append((pair, apart))
                 break
         else:
             raise UserError(f"no start and goal that are apart found in {TRIES} draws: collect more varied episodes")
-    starts, goals, apart = zip(*drawn, strict=True)
-    start_obs, goal_obs = (
-        {name: torch.stack([obs[name] for obs in frames]) for name in store.spec.obs} for frames in (starts, goals)
+    pairs, apart = zip(*drawn, strict=True)
+    start_obs, *via_obs, goal_obs = (
+        {name: torch.stack([frame[name] for frame in frames]) for name in store.spec.obs}
+        for frames in zip(*(pair.frames for pair in pairs), strict=True)
     )
-    return Tasks(start_obs["state"].numpy(), goal_obs["state"].numpy(), start_obs, goal_obs, np.array(apart))
+    shown = None if offset is None else np.stack([pair.shown for pair in pairs])
+    start, goal = start_obs["state"].numpy(), goal_obs["state"].numpy()
+    return Tasks(start, goal, start_obs, goal_obs, np.array(apart), shown, tuple(via_obs))
 
 
 def play(
@@ -115,17 +129,20 @@ def play(
     """Let the agent play every task for at most `budget` steps; a world that is solved is left in peace.
 
     `worlds` holds as many worlds as there are tasks. `progress` is told the steps done. `first` is the number of the
-    first task among all that share `seed`, when others play the rest (see `joined`).
+    first task among all that share `seed`, when others play the rest (see `joined`). The budget counts steps of the
+    world, also where the agent does them in blocks.
     """
-    goal = {name: tasks.goal_obs[name] for name in agent.model.spec.obs}
+    goal, *via = ({name: obs[name] for name in agent.model.spec.obs} for obs in (tasks.goal_obs, *tasks.via_obs))
     obs, record = _begin(worlds, tasks, budget)
     agent.plan_ms.clear()
-    agent.begin(_see(obs, agent), goal, seed, first)
+    agent.begin(_see(obs, agent), goal, seed, first, via)
     live = np.arange(worlds.num_envs)
+    closest = np.ones(worlds.num_envs, np.float32)
     began = time.process_time()
     for t in range(budget):
-        actions = np.zeros((worlds.num_envs, agent.model.spec.action), np.float32)
+        actions = np.zeros((worlds.num_envs, agent.action), np.float32)
         actions[live] = agent.act(_see(obs, agent, live)).numpy()
+        closest[live] = agent.closest.numpy()
         obs = record.step(actions, t)
         still = np.flatnonzero(~record.success[live])
         if len(still) < len(live):
@@ -135,7 +152,7 @@ def play(
             progress(t + 1)
         if not len(live):
             break
-    return record.result(time.process_time() - began, float(np.mean(agent.plan_ms)))
+    return record.result(time.process_time() - began, float(np.mean(agent.plan_ms)), closest)
 
 
 def play_policy(
@@ -157,17 +174,34 @@ def play_policy(
     return record.result(time.process_time() - began, 0.0)
 
 
+def play_shown(worlds: GoalWorlds, tasks: Tasks, budget: int) -> Played:
+    """The same episodes with the demonstrations' own actions: what these starts, this budget and this criterion allow.
+
+    It is no certain ceiling: a state may not hold everything (a block's speed), so that the replay goes astray.
+    Raises `UserError` for tasks that were not drawn with an `offset`.
+    """
+    if tasks.shown is None:
+        raise UserError("these tasks hold no demonstrated actions: draw start and goal from one episode (an offset)")
+    _, record = _begin(worlds, tasks, budget)
+    began = time.process_time()
+    for t in range(min(budget, tasks.shown.shape[1])):
+        record.step(tasks.shown[:, t], t)
+    return record.result(time.process_time() - began, 0.0)
+
+
 def joined(parts: Sequence[Played]) -> Played:
     """What came of all episodes, from what came of some each. Where all were solved early, the path stands still."""
     longest = max(part.path.shape[1] for part in parts)
     paths = [np.pad(part.path, ((0, 0), (0, longest - part.path.shape[1]), (0, 0)), mode="edge") for part in parts]
     n = [len(part.success) for part in parts]
+    closest = [part.closest for part in parts if part.closest is not None]
     return Played(
         np.concatenate([part.success for part in parts]),
         np.concatenate([part.steps for part in parts]),
         np.concatenate(paths),
         sum(part.cpu_s for part in parts),
         float(np.average([part.plan_ms for part in parts], weights=n)),
+        np.concatenate(closest) if len(closest) == len(parts) else None,
     )
 
 
@@ -210,13 +244,15 @@ class _Record:
         self.success |= reached
         return obs
 
-    def result(self, cpu_s: float, plan_ms: float) -> Played:
-        return Played(self.success, self.steps, np.stack(self.path, axis=1), cpu_s, plan_ms)
+    def result(self, cpu_s: float, plan_ms: float, closest: NDArray[np.float32] | None = None) -> Played:
+        return Played(self.success, self.steps, np.stack(self.path, axis=1), cpu_s, plan_ms, closest)
 
 
 def _begin(worlds: GoalWorlds, tasks: Tasks, budget: int) -> tuple[dict[str, Any], _Record]:
     if worlds.num_envs != len(tasks.start):
         raise UserError(f"{len(tasks.start)} tasks need as many worlds, there are {worlds.num_envs}")
+    if budget < 1:
+        raise UserError(f"a budget of {budget} steps is too small to do anything: give at least 1")
     obs, _ = worlds.reset(seed=0, options={"state": tasks.start})
     return obs, _Record(worlds, tasks, budget)
 
@@ -225,6 +261,46 @@ def _see(obs: dict[str, NDArray[Any]], agent: Agent, rows: NDArray[np.int64] | s
     return {name: torch.from_numpy(obs[name][rows]) for name in agent.model.spec.obs}
 
 
-def _frame(store: Store, episode: int, rng: np.random.Generator) -> Obs:
-    clip = store.episode(int(episode))
-    return each(lambda value: value[0], clip.at(int(rng.integers(clip.length + 1))))
+@dataclass(frozen=True)
+class _Pair:
+    """A start, frames on the way, and a goal; the actions that led there, where they are known."""
+
+    frames: list[Obs]
+    shown: NDArray[np.float32] | None = None  # o a
+
+
+def _two_episodes(store: Store, episodes: NDArray[np.int64]) -> Callable[[np.random.Generator], _Pair]:
+    if len(episodes) < 2:
+        raise UserError(f"goal-reaching needs at least two held-out episodes, there are {len(episodes)}")
+
+    def draw(rng: np.random.Generator) -> _Pair:
+        clips = [store.episode(int(episode)) for episode in rng.choice(episodes, 2, replace=False)]
+        return _Pair([_frame(clip, int(rng.integers(clip.length + 1))) for clip in clips])
+
+    return draw
+
+
+def _one_episode(
+    store: Store, episodes: NDArray[np.int64], offset: int, via: int
+) -> Callable[[np.random.Generator], _Pair]:
+    if not 0 <= via < offset:
+        raise UserError(f"an offset of {offset} steps has no room for {via} goals on the way")
+    lengths = store.lengths[episodes]
+    starts = np.maximum(lengths - offset + 1, 0)  # all of them are equally likely
+    if not starts.any():
+        raise UserError(
+            f"no held-out episode is {offset} steps long, the longest of {len(episodes)} has "
+            f"{lengths.max(initial=0)}: choose a smaller offset"
+        )
+    steps = np.linspace(0, offset, via + 2).round().astype(int)
+
+    def draw(rng: np.random.Generator) -> _Pair:
+        clip = store.episode(int(rng.choice(episodes, p=starts / starts.sum())))
+        at = int(rng.integers(clip.length - offset + 1))
+        return _Pair([_frame(clip, at + int(step)) for step in steps], clip.action[0, at : at + offset].numpy().copy())
+
+    return draw
+
+
+def _frame(clip: Clip, t: int) -> Obs:
+    return each(lambda value: value[0], clip.at(t))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from innerworld.plan.cem import CEM
+from innerworld.plan.constraints import Constraint, Limits, free
 from innerworld.plan.gradient import Gradient
 from innerworld.plan.icem import ICEM
 from innerworld.plan.mppi import MPPI
@@ -24,13 +25,16 @@ __all__ = [
     "ICEM",
     "MPPI",
     "PLANNERS",
+    "Constraint",
     "Cost",
     "Gradient",
+    "Limits",
     "Plan",
     "Planner",
     "RandomShooting",
     "cold",
     "coloured",
+    "free",
     "generators",
     "shift",
 ]

@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from torch import Generator, Tensor
 
 from innerworld.errors import UserError
+from innerworld.plan.constraints import Constraint, free
 from innerworld.plan.law import Law, begin, elite, populate
 from innerworld.plan.noise import coloured
 from innerworld.plan.plan import Cost, Plan, Planner, check_start
@@ -49,10 +50,17 @@ class CEM(Planner):
         return self
 
     @torch.no_grad()
-    def __call__(self, cost: Cost, start: Tensor, rng: Sequence[Generator], discrete: bool = False) -> Plan:
-        check_start(self.horizon, start, rng, discrete)
+    def __call__(
+        self,
+        cost: Cost,
+        start: Tensor,
+        rng: Sequence[Generator],
+        discrete: bool = False,
+        constrain: Constraint = free,
+    ) -> Plan:
+        check_start(self.horizon, start, rng, discrete, constrain)
         around = knots(start, self.hold)  # b k a
-        law = begin(around, discrete, self.init_std, self.min_std, self.explore)
+        law = begin(around, discrete, self.init_std, self.min_std, self.explore, constrain)
         law = populate(law, self.populations, rng, around)
         trials = Trials(cost)
         for _ in range(self.rounds):
@@ -78,11 +86,18 @@ def check_shares(samples: int, elites: int, populations: int) -> None:
 
 
 CEM.presets = {
+    # Horizons are in blocks of 5 actions (Lesson.frame_skip) that are executed whole (agent.execute=5). LeWorldModel
+    # takes 30 rounds on Push-T and 10 elsewhere, DINO-WM 10 on Wall.
     "lewm": CEM(horizon=5, samples=300, rounds=30, elites=30, init_std=1.0, min_std=0.0, answer="mean"),
     "dino_wm": CEM(horizon=5, samples=300, rounds=30, elites=30, init_std=1.0, min_std=0.0, answer="mean"),
+    # 30 rounds in two-dimensional worlds; horizon 3 on DROID and for part of Meta-World.
     "jepa_wms": CEM(horizon=6, samples=300, rounds=15, elites=10, init_std=1.0, min_std=0.0, answer="mean"),
-    # The action units here are their largest step (0.05 to 0.075 m); their L1 ball over the dimensions is not kept.
+    # With Limits.presets["vjepa2_ac"]: an action unit is their largest way (0.075 m), and 1 for the gripper, so that
+    # their first standard deviations are all 1. The paper's settings, then the defaults of the released code.
     "vjepa2_ac": CEM(horizon=1, samples=800, rounds=10, elites=10, momentum=0.15, min_std=0.0, answer="mean"),
+    "vjepa2_ac_code": CEM(horizon=2, samples=400, rounds=10, elites=10, momentum=0.15, min_std=0.0, answer="mean"),
+    # Two Rooms, with agent.power=1: 1 stands for their longest step, 2.45 pixels; they keep to that circle (l2_ball).
+    "eb_jepa": CEM(horizon=90, samples=200, rounds=20, elites=20, init_std=1.5 / 2.45, min_std=0.0, answer="mean"),
     "planet": CEM(horizon=12, samples=1000, rounds=10, elites=100, init_std=1.0, min_std=0.0, answer="mean"),
 }
 """The papers' settings; what they call frames skipped or action blocks is part of the action here."""

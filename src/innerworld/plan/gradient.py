@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Generator, Tensor
 
 from innerworld.errors import UserError
+from innerworld.plan.constraints import Constraint, free
 from innerworld.plan.noise import coloured
 from innerworld.plan.plan import Cost, Plan, Planner, check_start, one_hot
 from innerworld.plan.trials import Trials
@@ -18,8 +19,9 @@ from innerworld.plan.trials import Trials
 class Gradient(Planner):
     """Gradient descent on the actions from several starts at once; needs a cost that is differentiable.
 
-    Continuous actions are clipped to [-1, 1] after every step. Discrete ones are logits whose likeliest choice is tried
-    and whose gradient is the softmax's (straight-through, arXiv 1308.3432). The first restart begins at `start` itself.
+    Continuous actions are clipped to [-1, 1] and constrained after every step. Discrete ones are logits whose likeliest
+    choice is tried and whose gradient is the softmax's (straight-through, arXiv 1308.3432). The first restart begins at
+    `start` itself.
     """
 
     samples: int = Field(default=16, ge=1, description="restarts side by side")
@@ -32,9 +34,16 @@ class Gradient(Planner):
     )
     noise_std: float = Field(default=0.0, ge=0, description="noise added after every step, in action units (or logits)")
 
-    def __call__(self, cost: Cost, start: Tensor, rng: Sequence[Generator], discrete: bool = False) -> Plan:
-        check_start(self.horizon, start, rng, discrete)
-        x = self._restarts(start.detach(), rng, discrete).requires_grad_()  # b n h a
+    def __call__(
+        self,
+        cost: Cost,
+        start: Tensor,
+        rng: Sequence[Generator],
+        discrete: bool = False,
+        constrain: Constraint = free,
+    ) -> Plan:
+        check_start(self.horizon, start, rng, discrete, constrain)
+        x = self._restarts(start.detach(), rng, discrete, constrain).requires_grad_()  # b n h a
         step = torch.optim.Adam([x], lr=self.lr) if self.optimiser == "adam" else torch.optim.SGD([x], lr=self.lr)
         trials = Trials(cost)
         for _ in range(self.rounds):
@@ -46,15 +55,15 @@ class Gradient(Planner):
                 if self.noise_std > 0:
                     x[:, 1:] += self.noise_std * coloured(rng, self.samples, start)[:, 1:]
                 if not discrete:
-                    x.clamp_(-1, 1)
+                    x.copy_(constrain(x.clamp(-1, 1)))
         return trials.plan()
 
-    def _restarts(self, start: Tensor, rng: Sequence[Generator], discrete: bool) -> Tensor:
+    def _restarts(self, start: Tensor, rng: Sequence[Generator], discrete: bool, constrain: Constraint) -> Tensor:
         noise = self.init_std * coloured(rng, self.samples, start, self.noise_beta)  # b n h a
         noise[:, 0] = 0
         if discrete:
             return start[:, None].clamp(min=1e-3).log() + noise
-        return (start[:, None] + noise).clamp(-1, 1)
+        return constrain((start[:, None] + noise).clamp(-1, 1))
 
 
 def _straight_through(logits: Tensor) -> Tensor:

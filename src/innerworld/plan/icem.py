@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from torch import Generator, Tensor
 
 from innerworld.plan.cem import check_shares
+from innerworld.plan.constraints import Constraint, free
 from innerworld.plan.law import Law, begin, elite, populate
 from innerworld.plan.noise import coloured
 from innerworld.plan.plan import Cost, Plan, Planner, check_start
@@ -48,10 +49,17 @@ class ICEM(Planner):
         return self
 
     @torch.no_grad()
-    def __call__(self, cost: Cost, start: Tensor, rng: Sequence[Generator], discrete: bool = False) -> Plan:
-        check_start(self.horizon, start, rng, discrete)
+    def __call__(
+        self,
+        cost: Cost,
+        start: Tensor,
+        rng: Sequence[Generator],
+        discrete: bool = False,
+        constrain: Constraint = free,
+    ) -> Plan:
+        check_start(self.horizon, start, rng, discrete, constrain)
         around = knots(start, self.hold)  # b k a
-        law = begin(around, discrete, self.init_std, self.min_std, self.explore)
+        law = begin(around, discrete, self.init_std, self.min_std, self.explore, constrain)
         law = populate(law, self.populations, rng, around)
         trials = Trials(cost)
         kept = None

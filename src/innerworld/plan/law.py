@@ -9,25 +9,30 @@ import torch
 from einops import rearrange
 from torch import Generator, Tensor
 
+from innerworld.plan.constraints import Constraint, free
 from innerworld.plan.noise import coloured, gumbel
 from innerworld.plan.plan import one_hot
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Independent normals, clipped to [-1, 1]; `p` is the axis of populations that search side by side."""
+    """Independent normals, clipped to [-1, 1] and constrained; `p` is the axis of populations that search side by side.
+
+    All that comes out of it satisfies the constraint, so that elites do, too.
+    """
 
     mean: Tensor  # b p h a
     std: Tensor  # b p h a
     min_std: float
+    constrain: Constraint = free
 
     def sample(self, noise: Tensor) -> Tensor:
         """Standard normal noise `b p n h a` → candidates of the same shape."""
-        return (self.mean[:, :, None] + self.std[:, :, None] * noise).clamp(-1, 1)
+        return self.constrain((self.mean[:, :, None] + self.std[:, :, None] * noise).clamp(-1, 1))
 
     def centre(self) -> Tensor:
         """The middle of the law: actions `b p h a`."""
-        return self.mean
+        return self.constrain(self.mean)
 
     def spread(self, noise: Tensor) -> Gaussian:
         """Add a population around each of the draws `b p h a`."""
@@ -79,12 +84,14 @@ class Categorical:
 Law = Gaussian | Categorical
 
 
-def begin(start: Tensor, discrete: bool, init_std: float, min_std: float, explore: float) -> Law:
-    """The law of one population around a start `b h a`."""
+def begin(
+    start: Tensor, discrete: bool, init_std: float, min_std: float, explore: float, constrain: Constraint = free
+) -> Law:
+    """The law of one population around a start `b h a`; choices know no constraint."""
     start = rearrange(start, "b h a -> b 1 h a")
     if discrete:
         return Categorical(_mix(start, explore), explore)
-    return Gaussian(start, torch.full_like(start, max(init_std, min_std)), min_std)
+    return Gaussian(start, torch.full_like(start, max(init_std, min_std)), min_std, constrain)
 
 
 def populate(law: Law, count: int, rng: Sequence[Generator], like: Tensor) -> Law:

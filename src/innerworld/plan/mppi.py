@@ -11,6 +11,7 @@ from pydantic import Field, model_validator
 from torch import Generator, Tensor
 
 from innerworld.plan.cem import check_shares
+from innerworld.plan.constraints import Constraint, free
 from innerworld.plan.law import begin, elite
 from innerworld.plan.noise import coloured
 from innerworld.plan.plan import Cost, Plan, Planner, check_start
@@ -49,10 +50,17 @@ class MPPI(Planner):
         return self
 
     @torch.no_grad()
-    def __call__(self, cost: Cost, start: Tensor, rng: Sequence[Generator], discrete: bool = False) -> Plan:
-        check_start(self.horizon, start, rng, discrete)
+    def __call__(
+        self,
+        cost: Cost,
+        start: Tensor,
+        rng: Sequence[Generator],
+        discrete: bool = False,
+        constrain: Constraint = free,
+    ) -> Plan:
+        check_start(self.horizon, start, rng, discrete, constrain)
         around = knots(start, self.hold)  # b k a
-        law = begin(around, discrete, self.init_std, self.min_std, self.explore)
+        law = begin(around, discrete, self.init_std, self.min_std, self.explore, constrain)
         trials = Trials(cost)
         for _ in range(self.rounds):
             noise = coloured(rng, self.samples, around, self.noise_beta)
@@ -78,6 +86,15 @@ class MPPI(Planner):
         return (-above / (self.temperature * spread).clamp(min=torch.finfo(cost.dtype).tiny)).exp()
 
 
+def _summed(horizon: int, samples: int, temperature: float, variance: float, unit: float) -> MPPI:
+    """A paper's setting whose cost is a sum over the steps (here: a mean), whose noise is given by its variance, and
+    whose actions reach from -`unit` to `unit`. One round, all samples weighed, the spread kept."""
+    return MPPI(
+        horizon=horizon, samples=samples, elites=samples, rounds=1, temperature=temperature / horizon, unit="cost",
+        init_std=variance**0.5 / unit, min_std=0.0, fixed_std=True, answer="mean",
+    )  # fmt: skip
+
+
 MPPI.presets = {
     # Without the 24 candidates of their policy: pass the policy's actions as `start`. They execute a random elite.
     "tdmpc2": MPPI(
@@ -87,5 +104,10 @@ MPPI.presets = {
     "eb_jepa": MPPI(
         horizon=90, samples=200, rounds=20, elites=20, temperature=200.0, unit="cost", init_std=2.0, answer="mean"
     ),
+    # PLDM's Wall (arXiv 2502.14819) and HWM's maze (arXiv 2604.03208), with agent.power=1: "sigma" is the variance in
+    # their code, and their largest step is 2.45, 1, and 2.5 for a macro-action. Without MPPI's cost of the noise.
+    "pldm": _summed(horizon=96, samples=2000, temperature=0.005, variance=12, unit=2.45),
+    "hwm_low": _summed(horizon=50, samples=500, temperature=0.0025, variance=5, unit=1),
+    "hwm_high": _summed(horizon=18, samples=2000, temperature=0.0025, variance=10, unit=2.5),
 }
 """The papers' settings; standard deviations beyond 1 are theirs, and clipped with the actions."""

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from innerworld.config import Config
 from innerworld.errors import UserError
+from innerworld.plan.constraints import Constraint, free
 
 Cost = Callable[[Tensor], Tensor]
 """How bad would that be? Candidate actions `b n h a` → `b n`, lower is better; NaN and infinity count as worst."""
@@ -40,12 +41,21 @@ class Planner(Config, ABC):
     horizon: int = Field(default=8, ge=1, description="length of a plan, in steps")
 
     @abstractmethod
-    def __call__(self, cost: Cost, start: Tensor, rng: Sequence[Generator], discrete: bool = False) -> Plan:
+    def __call__(
+        self,
+        cost: Cost,
+        start: Tensor,
+        rng: Sequence[Generator],
+        discrete: bool = False,
+        constrain: Constraint = free,
+    ) -> Plan:
         """Plan each row of `start` `b h a` with its own generator, so that a row's plan depends on that row alone.
 
         `start` is where the search begins: the mean of the actions (zeros are a cold start), or, when `discrete`, the
-        probability of each choice (uniform is a cold start). Must not mutate `start`. Raises `UserError` for a start or
-        generators that do not fit, a cost of the wrong shape, and a row whose candidates all cost NaN or infinity.
+        probability of each choice (uniform is a cold start). Must not mutate `start`. Every candidate goes through
+        `constrain` before its cost is asked, and so does the answer; choices know no constraints. Raises `UserError`
+        for a start, a constraint or generators that do not fit, a cost of the wrong shape, and a row whose candidates
+        all cost NaN or infinity.
         """
 
 
@@ -73,14 +83,19 @@ def shift(actions: Tensor, steps: int = 1, discrete: bool = False, sure: float =
     return sure * rest + (1 - sure) / rest.shape[-1] if discrete else rest
 
 
-def check_start(horizon: int, start: Tensor, rng: Sequence[Generator], discrete: bool) -> None:
-    """Raise `UserError` unless `start` is `b h a` of valid actions (or probabilities) with a generator for each row."""
+def check_start(
+    horizon: int, start: Tensor, rng: Sequence[Generator], discrete: bool, constrain: Constraint = free
+) -> None:
+    """Raise `UserError` unless `start` is `b h a` of valid actions (or probabilities) with a generator for each row,
+    and `constrain` suits them."""
     if start.ndim != 3 or start.shape[1] != horizon:
         raise UserError(f"start has shape {tuple(start.shape)}, expected (b, {horizon}, a): the planner's horizon")
     if not start.shape[2]:
         raise UserError("there are no actions to plan: the model was taught from a video, or another log without any")
     if len(rng) != start.shape[0]:
         raise UserError(f"{len(rng)} generators for {start.shape[0]} rows: give one for each, see `generators`")
+    if discrete and constrain is not free:
+        raise UserError("choices cannot be constrained: limits are for continuous actions")
     if discrete and not _are_probabilities(start):
         raise UserError("start of a discrete plan must hold probabilities that sum to 1 over a: see `cold` and `shift`")
     if not discrete and not bool((start.abs() <= 1).all()):

@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
+from innerworld.plan.constraints import Constraint, free
 from innerworld.plan.law import begin
 from innerworld.plan.noise import coloured
 from innerworld.plan.plan import Cost, Plan, Planner, check_start
@@ -28,15 +29,23 @@ class RandomShooting(Planner):
     hold: int = Field(default=1, ge=1, description="steps for which each random action is held")
 
     @torch.no_grad()
-    def __call__(self, cost: Cost, start: Tensor, rng: Sequence[Generator], discrete: bool = False) -> Plan:
-        check_start(self.horizon, start, rng, discrete)
+    def __call__(
+        self,
+        cost: Cost,
+        start: Tensor,
+        rng: Sequence[Generator],
+        discrete: bool = False,
+        constrain: Constraint = free,
+    ) -> Plan:
+        check_start(self.horizon, start, rng, discrete, constrain)
         around = knots(start, self.hold)  # b k a
-        law = begin(around, discrete, init_std=1.0, min_std=0.0, explore=0.0)
+        law = begin(around, discrete, init_std=1.0, min_std=0.0, explore=0.0, constrain=constrain)
         noise = coloured(rng, self.samples, around, self.noise_beta)  # b n k a
         if discrete:
             candidates = law.sample(noise[:, None])
         else:
-            candidates = 2 * torch.special.ndtr(noise[:, None]) - 1  # by rank: uniform, and as smooth as the noise
+            uniform = 2 * torch.special.ndtr(noise[:, None]) - 1  # by rank, and as smooth as the noise
+            candidates = constrain(uniform)
         candidates[:, :, 0] = law.centre()
         trials = Trials(cost)
         trials(held(candidates, self.hold, self.horizon))

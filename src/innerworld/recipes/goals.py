@@ -6,8 +6,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from innerworld.agent import Agent
+from innerworld.agent import Agent, TwoLevelAgent, TwoLevels
 from innerworld.config import build
 from innerworld.data import Store
 from innerworld.envs import make
@@ -15,9 +16,8 @@ from innerworld.errors import UserError, choose
 from innerworld.evaluate.control import GoalWorlds, Tasks, draw_tasks
 from innerworld.models.oracle import Oracle, OracleConfig
 from innerworld.plan import PLANNERS, Planner
-from innerworld.recipes.lesson import Lesson
-from innerworld.recipes.two_rooms import Control
-from innerworld.types import Spec
+from innerworld.recipes.two_rooms import Control, Upper
+from innerworld.types import Obs, Spec
 from innerworld.world import WorldModel
 
 
@@ -35,22 +35,27 @@ class Rooms(Protocol):
     def room(self, state: np.ndarray) -> np.ndarray: ...
 
 
-def agent(model: WorldModel, control: Control) -> Agent:
-    """The agent that a run's `control` describes. Raises `UserError` for an unknown planner or setting."""
+def agent(model: WorldModel, control: Control, frame_skip: int = 1) -> Agent:
+    """The agent that a run's `control` describes, of a model that was taught with frames skipped.
+
+    Raises `UserError` for an unknown planner or setting.
+    """
     first = planner(control)
     again = {"rounds": control.rounds_again} if "rounds" in type(first).model_fields else {}
-    return Agent(model, first, control.agent, first.model_copy(update=again))
+    warm = first.model_copy(update=again)
+    upper = control.upper
+    if upper is None or not isinstance(model, TwoLevels):
+        return Agent(model, first, control.agent, warm, frame_skip)
+    return TwoLevelAgent(model, first, planner(upper), control.agent, upper.cost, warm, frame_skip)
 
 
-def planner(control: Control) -> Planner:
+def planner(control: Control | Upper) -> Planner:
     return build(choose("planner", control.search, PLANNERS), control.planner, "planner")
 
 
-def goal_worlds(store: Store, taught: Lesson, n: int) -> GoalWorlds:
+def goal_worlds(store: Store, n: int) -> GoalWorlds:
     """As many worlds as there are tasks. Raises `UserError` where the store's world has no goals or is unknown."""
     env = store.meta.about.env
-    if taught.frame_skip > 1:
-        raise UserError("acting with frame_skip > 1 is not built yet")
     if not env or "state" not in store.spec.obs:
         raise UserError("the store names no environment, or has no `state` sensor to judge success by")
     return worlds_of(env, n, picture_size(store.spec))
@@ -69,12 +74,15 @@ def picture_size(spec: Spec) -> int:
     return next((shape[0] for shape in spec.obs.values() if len(shape) == 3), 64)
 
 
-def draw_goals(store: Store, held_out: np.ndarray, worlds: GoalWorlds, seed: int) -> Tasks:
+def draw_goals(
+    store: Store, held_out: np.ndarray, worlds: GoalWorlds, seed: int, control: Control = Control()
+) -> Tasks:
     """A task for each of the worlds; where a world has rooms, every other goal lies in another one than its start.
 
     Raises `UserError` for a store of worlds that are laid out differently: a task restores a state, not a layout.
     """
-    tasks = draw_tasks(store, held_out, worlds.num_envs, worlds, seed, _far(worlds))
+    offset = control.goal_offset if control.goals == "one_episode" else None
+    tasks = draw_tasks(store, held_out, worlds.num_envs, worlds, seed, _far(worlds), offset, control.via)
     if "layout" in store.spec.obs:
         layouts = torch.cat([tasks.start_obs["layout"], tasks.goal_obs["layout"]])
         if bool((layouts != layouts[0]).any()):
@@ -82,11 +90,21 @@ def draw_goals(store: Store, held_out: np.ndarray, worlds: GoalWorlds, seed: int
     return tasks
 
 
-def oracle(worlds: object, spec: Spec) -> WorldModel | None:
-    """The world itself as a model, where it gives its dynamics away."""
+def oracle(worlds: object, spec: Spec, frame_skip: int = 1) -> WorldModel | None:
+    """The world itself as a model, where it gives its dynamics away, of blocks of `frame_skip` actions.
+
+    `spec` is what such a model sees and does, as `spec_of_skip` gives it.
+    """
     if not isinstance(worlds, Simulated):
         return None
-    return Oracle(OracleConfig(), spec.only(*spec.vectors()), worlds.dynamics())
+    law = worlds.dynamics()
+
+    def blocks(obs: Obs, action: Tensor) -> Obs:
+        for part in action.unflatten(-1, (frame_skip, -1)).unbind(-2):
+            obs = law(obs, part)
+        return obs
+
+    return Oracle(OracleConfig(), spec.only(*spec.vectors()), blocks if frame_skip > 1 else law)
 
 
 def _far(worlds: Any) -> Any:

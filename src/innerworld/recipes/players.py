@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -35,11 +36,12 @@ class Player:
     spec: Spec
     weights: Mapping[str, NDArray[Any]]
     control: Control
+    frame_skip: int = 1
 
     def model(self, worlds: GoalWorlds) -> WorldModel:
         """The model itself; the oracle reads the worlds."""
         if self.family == "oracle":
-            truth = oracle(worlds, self.spec)
+            truth = oracle(worlds, self.spec, self.frame_skip)
             assert truth is not None, "the same worlds had an oracle before"
             return truth
         model = models.build(self.family, self.config, self.spec)
@@ -78,9 +80,17 @@ class Match:
         store: Store,
         tasks: Tasks,
         seed: int,
+        skips: Mapping[str, int] = MappingProxyType({}),
     ) -> Match:
         players = {
-            name: Player(families[name], model.config, model.spec, _arrays(model.state_dict()), controls[name])
+            name: Player(
+                families[name],
+                model.config,
+                model.spec,
+                _arrays(model.state_dict()),
+                controls[name],
+                skips.get(name, 1),
+            )
             for name, model in learners.items()
         }
         sent = {
@@ -89,6 +99,7 @@ class Match:
             "start_obs": _arrays(tasks.start_obs),
             "goal_obs": _arrays(tasks.goal_obs),
             "far": tasks.far,
+            "via_obs": [_arrays(obs) for obs in tasks.via_obs],
         }
         return cls(players, store.meta.about.env, picture_size(store.spec), sent, seed)
 
@@ -115,8 +126,9 @@ def play_share(match: Match, share: Share) -> Played:
     player = match.players[share.player]
     worlds = worlds_of(match.env, share.stop - share.start, match.size)
     sent = match.tasks
-    tasks = Tasks(sent["start"], sent["goal"], _tensors(sent["start_obs"]), _tensors(sent["goal_obs"]), sent["far"])
-    mind = agent(player.model(worlds), player.control)
+    start_obs, goal_obs, *via_obs = (_tensors(obs) for obs in (sent["start_obs"], sent["goal_obs"], *sent["via_obs"]))
+    tasks = Tasks(sent["start"], sent["goal"], start_obs, goal_obs, sent["far"], via_obs=tuple(via_obs))
+    mind = agent(player.model(worlds), player.control, player.frame_skip)
     return play(worlds, tasks.cut(share.start, share.stop), mind, player.control.budget, match.seed, first=share.start)
 
 

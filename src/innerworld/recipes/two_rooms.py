@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from innerworld.agent import AgentConfig
+from innerworld.agent import AgentConfig, UpperConfig
 from innerworld.config import Config
+from innerworld.errors import UserError
 from innerworld.plan import ICEM
 from innerworld.training import TrainConfig
 
 
 class School(Config):
-    """One family's part in a run."""
+    """One family's part in a run; of one family there may be several, under other names."""
 
+    family: str | None = Field(default=None, description="the family; null: the one that the school is named after")
     preset: str = Field(default="small", description="the family's preset")
     model: dict[str, Any] = Field(default={}, description="settings other than the preset's")
     batch: int = Field(default=64, description="clips in a training step", ge=1)
     length: int = Field(default=12, description="actions in a clip", ge=1)
+    frame_skip: int = Field(default=1, description="steps joined into one, their actions concatenated", ge=1)
     train: TrainConfig = Field(default=TrainConfig(), description="the training")
     goals: int | None = Field(default=None, description="tries the first so many goals only; null: all of them", ge=2)
     agent: AgentConfig | None = Field(default=None, description="an agent of its own; null: that of the control")
+
+
+class Upper(Config):
+    """The upper search of a model with two levels; its horizon counts macro-actions."""
+
+    search: str = Field(default="icem", description="name of the planner")
+    planner: dict[str, Any] = Field(default={}, description="its settings")
+    cost: UpperConfig = Field(default=UpperConfig(), description="what it searches for")
 
 
 class Control(Config):
@@ -33,6 +44,23 @@ class Control(Config):
     planner: dict[str, Any] = Field(default={}, description="its settings for an episode's first plan")
     rounds_again: int = Field(default=4, description="rounds of every later plan, which starts warm", ge=1)
     agent: AgentConfig = Field(default=AgentConfig(), description="the agent")
+    goals: Literal["two_episodes", "one_episode"] = Field(
+        default="two_episodes",
+        description="where a goal comes from: another held-out episode than its start, or goal_offset steps later",
+    )
+    goal_offset: int = Field(default=25, description="steps from start to goal, with goals=one_episode", ge=1)
+    via: int = Field(
+        default=0, description="goals on the way, evenly apart, with goals=one_episode; see agent.via_steps", ge=0
+    )
+    upper: Upper | None = Field(
+        default=None, description="the upper search, of a model that has two levels; null: only the lower one"
+    )
+
+    @model_validator(mode="after")
+    def _the_way_is_known(self) -> Self:
+        if self.via and self.goals != "one_episode":
+            raise UserError("via: goals on the way are frames of a demonstration, so give goals=one_episode, too")
+        return self
 
 
 class Run(Config):

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from innerworld.errors import UserError
 from innerworld.plan import Cost, Plan, Planner, cold, generators, shift
+from innerworld.plan.constraints import l1_ball
 
 
 def check_planner(build: Callable[[], Planner], tolerance: float = 0.1, discrete: bool = True) -> None:
@@ -23,6 +24,7 @@ def check_planner(build: Callable[[], Planner], tolerance: float = 0.1, discrete
     _check_rows_are_independent(planner)
     _check_seeds(planner)
     _check_warm_start(planner)
+    _check_constraint(planner)
     _check_not_finite(planner, tolerance)
     _check_mistakes(planner)
     if discrete:
@@ -81,6 +83,15 @@ def _check_warm_start(planner: Planner) -> None:
     warm = _plan(planner, _bowl(target), start=target).history[:, 0]
     fresh = _plan(planner, _bowl(target)).history[:, 0]
     assert bool((warm <= fresh + 1e-6).all()), "a start at the best plan is no better after one round than a cold one"
+
+
+def _check_constraint(planner: Planner) -> None:
+    constrain = l1_ball(0.5, range(A))
+    cost, seen = _recorded(_bowl(_targets(planner, 1.5)))
+    plan = planner(cost, cold(B, planner.horizon, A) + 0.9, generators(0, B), False, constrain)
+    for what, actions in [*(("a candidate", tried) for tried in seen), ("the plan", plan.actions)]:
+        far = (actions.abs().sum(dim=-1) - 0.5).max().item()
+        assert far <= 1e-5, f"{what} breaks the constraint that it was given, by {far:.3f}"
 
 
 def _check_not_finite(planner: Planner, tolerance: float) -> None:
