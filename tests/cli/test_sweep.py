@@ -37,9 +37,25 @@ def test_a_sweep_makes_runs_and_a_table(data: str, tmp_path: Path, capsys: pytes
     assert (Path(best["runs"][0]["run"]) / "run.json").exists()
 
 
+@pytest.mark.slow
+def test_eyes_are_compared_by_what_tells_how_far_they_are(
+    data: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = ["model.vit.depth=1", "model.global_size=16", "model.local_size=8", "model.slices=16", "train.steps=2"]
+    words = ["sweep", "lejepa", "--data", data, "--out", str(tmp_path), "--batch", "4", "--length", "2", *small]
+    assert main([*words, "model.weight=0.1,0.5", "--quiet", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["metric"] == "effective_rank"
+    assert found["combinations"][0]["mean"] >= found["combinations"][1]["mean"]
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
+        (["sweep", "lejpa", "--data", "x", "--out", "y"], "unknown family 'lejpa'. Did you mean 'lejepa'?"),
+        (["sweep", "vjepa2", "--data", "x", "--out", "y", "model.vit.dpeth=3"], "Did you mean 'model.vit.depth'?"),
+        (["cost", "lejpa"], "Did you mean 'lejepa'?"),
+        (["cost", "vjepa2", "--length", "1"], "eyes learn from clips of 2 frames or more"),
         (["sweep", "jepa", "--data", "x", "--out", "y", "model.latnt=3"], "Did you mean 'model.latent'?"),
         (["sweep", "jepa", "--data", "x", "--out", "y", "--seeds", "0"], "--seeds is at least 1"),
         (["sweep", "jepa", "--data", "x", "--out", "y", "--seeds", "2", "train.seed=1,2"], "not by both"),
@@ -62,3 +78,6 @@ def test_a_cost_is_shown_and_given(data: str, capsys: pytest.CaptureFixture[str]
     assert told["ddp"]["bytes_sent"] == 4 * 2 * told["parameters"] * 3 // 4
     assert main(words) == 0
     assert "of 2 processes, sent by each under fsdp" in capsys.readouterr().out
+    assert main(["cost", "ijepa", "--data", data, "--batch", "1", "--length", "2", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)  # of the tiny preset
+    assert told["parameters_still"] > 600_000 and told["bytes_read"] > 2 * 16 * 16 * 3

@@ -13,10 +13,12 @@ import torch
 
 from innerworld import checkpoint
 from innerworld.cli import main
+from innerworld.cli import train as cli_train
 from innerworld.data import Clips
+from innerworld.errors import UserError
 from innerworld.recipes.lesson import read
 
-TINY = ["--batch", "4", "--length", "4"]
+TINY = ["--batch", "4", "--length", "4", "--no-page"]
 KEYS = ["model.latent=8", "model.channels=4", "model.rollout=2", "model.slices=16", "train.device=cpu"]
 
 
@@ -49,7 +51,9 @@ def test_collect_train_resume(tmp_path, capsys):
     assert (lesson.batch, lesson.length, lesson.model["latent"], lesson.train.steps) == (4, 4, 8, 3)
     assert checkpoint.load(tmp_path / "r").config.latent == 8
 
-    assert main(["train", "jepa", "--out", str(tmp_path / "r"), "--resume", "train.steps=5", "--quiet"]) == 0
+    assert (
+        main(["train", "jepa", "--out", str(tmp_path / "r"), "--resume", "train.steps=5", "--quiet", "--no-page"]) == 0
+    )
     assert capsys.readouterr().err == ""
     assert checkpoint.read_header(tmp_path / "r").step == 5
     assert [row["step"] for row in _lines(tmp_path / "r" / "log.jsonl")] == [0, 1, 2, 3, 4]
@@ -213,14 +217,36 @@ def test_eyes_are_trained_and_borrowed(tmp_path, capsys):
     assert read(tmp_path / "eyes").model["vit"]["dim"] == 96  # of the preset `tiny`
     assert main(["train", "vjepa2", "--out", str(tmp_path / "eyes"), "--resume", "train.steps=2", "--quiet"]) == 0
     assert checkpoint.read_header(tmp_path / "eyes").step == 2
+    assert "nearest neighbours" in (tmp_path / "eyes" / "train.html").read_text(encoding="utf-8")
 
     borrowed = ["model.slices=8", f"model.eyes.checkpoint={tmp_path / 'eyes'}"]
     assert main(["train", "jepa", "--out", str(tmp_path / "r"), *words, *borrowed]) == 0
     assert read(tmp_path / "r").model["eyes"]["vit"]["dim"] == 96
-    assert main(["train", "jepa", "--out", str(tmp_path / "r"), "--resume", "train.steps=2", "--quiet"]) == 0
+    assert main(["train", "jepa", "--out", str(tmp_path / "r"), "--resume", "--no-page", "train.steps=2"]) == 0
     capsys.readouterr()
-    assert main(["evaluate", str(tmp_path / "eyes")]) == 2
+    assert main(["evaluate", str(tmp_path / "eyes"), "--json", "--quiet"]) == 0
+    assert {"effective_rank", "decoded_r2"} <= json.loads(capsys.readouterr().out)["results"]["vjepa2"].keys()
+    assert main(["plan", str(tmp_path / "eyes")]) == 2
     assert "holds a 'vjepa2', which is no WorldModel" in capsys.readouterr().err
+
+
+def test_a_page_is_written_unless_told_not_to_and_never_costs_the_run(tmp_path, capsys, caplog, monkeypatch):
+    words = _words(tmp_path, "train.steps=1", "--quiet", "--json")
+    capsys.readouterr()
+    assert main(words) == 0
+    assert json.loads(capsys.readouterr().out)["page"] is None and not (tmp_path / "r" / "train.html").exists()
+    again = ["train", "jepa", "--out", str(tmp_path / "r"), "--resume", "--quiet", "--json"]
+    assert main(again) == 0
+    assert json.loads(capsys.readouterr().out)["page"] == str(tmp_path / "r" / "train.html")
+    assert "innerworld train jepa" in (tmp_path / "r" / "train.html").read_text(encoding="utf-8")
+
+    def full(*given):
+        raise UserError("the disk is full")
+
+    monkeypatch.setattr(cli_train, "show_training", full)
+    assert main(again) == 0
+    assert json.loads(capsys.readouterr().out)["page"] is None
+    assert "no train.html was written: the disk is full" in caplog.text
 
 
 def test_help_of_eyes_is_that_of_their_small_preset(capsys):

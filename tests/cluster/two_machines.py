@@ -47,11 +47,15 @@ def main(folder: Path) -> dict[str, Any]:
         match = _match(folder / "ray")
         found["played"] = _paths(play_shared(match, place))
 
+        begun = folder / "begun"
+
         def lose(done: int, total: int) -> None:
             if done == 1:
+                chores.until_begun(str(begun))
                 cluster.remove_node(second, allow_graceful=False)
 
-        found["after_the_loss"] = len(set(place.map(chores.machine, [1.0] * 4, lose)))
+        done_by = place.map(chores.held, [(str(begun), second.node_id)] * 4, lose)
+        found["done_again_elsewhere"] = [machine != second.node_id for machine in done_by]
     cluster.shutdown()
     with Local(2) as place:
         found["store_local"] = _collected(folder / "local", place)

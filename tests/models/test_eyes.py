@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from innerworld.data import Store
 from innerworld.errors import UserError
 from innerworld.models.eyes import BorrowConfig, BorrowedEyes
 from innerworld.models.jepa import JEPA, JEPAConfig
+from innerworld.models.rssm import RSSM, RSSMConfig
+from innerworld.models.tokens import look, stored_as
 from innerworld.nn.sensors import image_in
 from innerworld.nn.vision import ViTConfig
 from innerworld.perception import VJEPA2, Eyes, LeJEPA, pretrained
@@ -28,22 +31,43 @@ from innerworld.testing import check_world_model
 from innerworld.testing.world_model import random_clip
 from innerworld.training import TrainConfig
 from innerworld.types import Spec
+from innerworld.world import WorldModel
 
 SPEC = Spec({"pixels": (16, 16, 3)}, 2)
 MIXED = Spec({"pixels": (16, 24, 3), "speed": (3,), "touch": (16, 16, 1)}, 2)
 VIT = ViTConfig(dim=24, depth=1, heads=2, mlp=32, patch=8)
 TINY = {"latent": 8, "hidden": 16, "slices": 16}
+SMALL: dict[str, Any] = {"deter": 16, "hidden": 16, "stoch": 4, "units": 16, "layers": 1, "blocks": 2, "mults": [1, 2]}
+SMALL |= {"depth": 4, "image": "strided", "image_size": 8}
+WORLDS = pytest.mark.parametrize("family", ["jepa", "rssm"])
+LOOKED_AT = 16  # side at which eyes see here, beside the 8 at which the RSSM paints
 
 
-def jepa(spec: Spec = SPEC, **eyes: Any) -> JEPA:
+def world(family: str, spec: Spec = SPEC, /, **eyes: Any) -> WorldModel:
+    """A world model of the family that has borrowed these eyes."""
     torch.manual_seed(0)
-    return JEPA(JEPAConfig.model_validate(TINY | {"eyes": eyes}), spec)
+    if family == "jepa":
+        return JEPA(JEPAConfig.model_validate(TINY | {"eyes": eyes}), spec)
+    return RSSM(RSSMConfig.model_validate(SMALL | {"eyes": {"size": LOOKED_AT} | eyes}), spec)
 
 
-def eyes_of(model: JEPA) -> BorrowedEyes:
-    found = model.eyes.image_eyes[0]
-    assert isinstance(found, BorrowedEyes)
-    return found
+def jepa(spec: Spec = SPEC, /, **eyes: Any) -> JEPA:
+    model = world("jepa", spec, **eyes)
+    assert isinstance(model, JEPA)
+    return model
+
+
+def all_eyes(model: WorldModel) -> list[BorrowedEyes]:
+    return [module for module in model.modules() if isinstance(module, BorrowedEyes)]
+
+
+def eyes_of(model: WorldModel) -> BorrowedEyes:
+    return all_eyes(model)[0]
+
+
+def borrowed(model: WorldModel) -> BorrowConfig:
+    assert isinstance(model.config, JEPAConfig | RSSMConfig)
+    return model.config.eyes
 
 
 @pytest.fixture(scope="module")
@@ -71,15 +95,27 @@ def test_a_jepa_with_borrowed_eyes_keeps_the_contract(pool: str, frozen: bool, s
     check_world_model(lambda spec: JEPA(config, spec), spec)
 
 
-def test_fresh_eyes_of_every_family() -> None:
-    for family in ("ijepa", "lejepa", "vjepa", "vjepa2"):
-        model = jepa(family=family, preset="tiny", frozen=False)
-        assert isinstance(model.config, JEPAConfig) and model.config.eyes.vit is not None
-        assert eyes_of(model).width == model.config.eyes.vit.dim == 96
-        assert model.encode(random_clip(SPEC, 2, 1).at(0))["z"].shape == (2, 8)
-    default = jepa(family="lejepa").config
-    assert isinstance(default, JEPAConfig) and default.eyes.vit is not None  # the tiny preset's
-    assert default.eyes.vit.model_dump() == LeJEPA.presets["tiny"].model_dump()["vit"]
+@pytest.mark.slow
+@pytest.mark.parametrize(("spec", "frozen", "pool"), [(SPEC, True, "attentive"), (MIXED, False, "mean")])
+def test_an_rssm_with_borrowed_eyes_keeps_the_contract(spec: Spec, frozen: bool, pool: str) -> None:
+    eyes = {"vit": VIT, "frozen": frozen, "pool": pool, "size": LOOKED_AT}
+    # Choices would be the same for all that random eyes see.
+    config = RSSMConfig.model_validate(SMALL | {"eyes": eyes, "latent": "gaussian"})
+    check_world_model(lambda spec: RSSM(config, spec), spec)
+    model = RSSM(config, spec)
+    assert len(all_eyes(model)) == len(spec.images()) and not hasattr(model.encoder, "conv")
+
+
+@WORLDS
+def test_fresh_eyes_of_every_family(family: str) -> None:
+    for name in ("ijepa", "lejepa", "vjepa", "vjepa2"):
+        model = world(family, family=name, preset="tiny", frozen=False)
+        found = borrowed(model).vit
+        assert found is not None and eyes_of(model).width == found.dim == 96
+        assert len(model.features(model.encode(random_clip(SPEC, 2, 1).at(0)))) == 2
+    default = borrowed(world(family, family="lejepa")).vit
+    assert default is not None  # the tiny preset's
+    assert default.model_dump() == LeJEPA.presets["tiny"].model_dump()["vit"]
 
 
 def test_frozen_eyes_of_a_run_see_what_its_encoder_sees(run: Path, encoder: VJEPA2) -> None:
@@ -96,28 +132,30 @@ def test_eyes_that_learn_begin_with_what_learnt(run: Path, encoder: VJEPA2) -> N
         assert all(torch.equal(value, state[name]) for name, value in part.state_dict().items())
 
 
+@WORLDS
 @pytest.mark.parametrize("frozen", [True, False])
-def test_frozen_eyes_get_no_gradient_and_stay_in_eval_mode(frozen: bool) -> None:
-    model = jepa(vit=VIT, frozen=frozen).train()
-    before = {name: value.clone() for name, value in model.eyes.image_eyes.state_dict().items()}
+def test_frozen_eyes_get_no_gradient_and_stay_in_eval_mode(frozen: bool, family: str) -> None:
+    model = world(family, vit=VIT, frozen=frozen).train()
+    before = {name: value.clone() for name, value in eyes_of(model).state_dict().items()}
     optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.01)
     model.loss(random_clip(SPEC, 4, 3))[0].backward()
     optimiser.step()
     vit = eyes_of(model).vit
     assert model.training and vit.training is not frozen
     assert all((p.grad is None) is frozen for p in vit.parameters())
-    after = model.eyes.image_eyes.state_dict()
+    after = eyes_of(model).state_dict()
     assert all(torch.equal(value, after[name]) for name, value in before.items()) is frozen
 
 
+@WORLDS
 @pytest.mark.parametrize("frozen", [True, False])
-def test_a_saved_model_needs_no_other_folder(frozen: bool, run: Path, tmp_path: Path) -> None:
-    model = jepa(checkpoint=str(run), frozen=frozen).eval()
+def test_a_saved_model_needs_no_other_folder(frozen: bool, family: str, run: Path, tmp_path: Path) -> None:
+    model = world(family, checkpoint=str(run), frozen=frozen).eval()
     checkpoint.save(tmp_path / "model", model, None, 0, None)
     shutil.rmtree(run)
-    again = checkpoint.load(tmp_path / "model", kind=JEPA)
+    again = checkpoint.load(tmp_path / "model", kind=WorldModel)
     assert again.config == model.config and again.state_dict().keys() == model.state_dict().keys()
-    assert isinstance(again.config, JEPAConfig) and again.config.eyes.origin == str(run)
+    assert borrowed(again).origin == str(run)
     clip = random_clip(SPEC, 2, 2)
     with torch.no_grad():
         assert torch.equal(again.impressions(clip), model.impressions(clip))
@@ -189,6 +227,22 @@ def test_published_eyes_are_read_from_a_folder(tmp_path: Path) -> None:
     frames = random_clip(SPEC, 2, 1).at(0)
     seen = pretrained(tmp_path, SPEC).encode(frames).mean(dim=1)
     torch.testing.assert_close(eyes_of(model)(image_in(frames["pixels"], 24)), seen)
+
+
+def test_an_rssm_reads_tokens_that_a_store_holds_and_the_pictures_it_paints(run: Path) -> None:
+    model = world("rssm", checkpoint=str(run))
+    own = stored_as("pixels", borrowed(model).fingerprint)
+    assert model.reads(Spec({"pixels": (16, 16, 3), own: (4, 24)}, 2)) == [own, "pixels"]
+    assert model.reads(SPEC) == ["pixels"]
+    assert world("rssm", vit=VIT, frozen=False).reads(Spec({"pixels": (16, 16, 3), own: (4, 24)}, 2)) == ["pixels"]
+    clip = random_clip(SPEC, 2, 3)
+    with torch.no_grad():
+        tokens = look(eyes_of(model), clip.obs, "pixels")
+        ready = replace(clip, obs={**clip.obs, own: tokens.half()})
+        torch.testing.assert_close(model.impressions(ready), model.impressions(clip), rtol=1e-2, atol=1e-2)
+        assert not torch.equal(
+            model.watch(replace(clip, obs={**clip.obs, own: 0 * tokens}))["logits"], model.watch(clip)["logits"]
+        )
 
 
 def test_pictures_are_seen_at_the_size_that_is_asked_for() -> None:

@@ -81,7 +81,7 @@ def test_loss_follows_the_steps_of_encode():
         model.posterior.out.weight.mul_(10_000)
         sure = RSSM(TINY.model_copy(update={"unimix": 0.0}), MIXED)
         sure.load_state_dict(model.state_dict())
-        tokens = sure.encoder(sure.encoder.ready(clip.obs))
+        tokens, _ = sure.encoder(clip.obs)
         deter, stoch, _ = sure._follow(tokens, clip.action, sample=True)
         steps = WorldModel.watch(sure, clip)
     torch.testing.assert_close(deter, steps["deter"], atol=1e-4, rtol=0)

@@ -119,6 +119,17 @@ def test_parts_of_another_collection_are_refused(tmp_path: Path) -> None:
     assert len(Store.open(path)) == 20
 
 
+@pytest.mark.parametrize("content", ["", "{", "[" * 100_000, "[]", '{"episodes": 0}'])
+def test_a_damaged_plan_is_told(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "data"
+    with pytest.raises(UserError, match="interrupted"):
+        collect_parts(COLLECTION, store(path), Here(few=1))
+    (parts_folder(path) / "collection.json").write_text(content)
+    for look in (lambda: begun(path), lambda: collect_parts(COLLECTION, Store.open(path), Here())):
+        with pytest.raises(UserError, match=r"collection\.json"):
+            look()
+
+
 def test_more_episodes_can_be_added(whole: Path, tmp_path: Path) -> None:
     kept = store(tmp_path / "data")
     collect_parts(COLLECTION, kept, Here())

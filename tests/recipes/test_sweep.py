@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from innerworld import families
 from innerworld.cluster import Done, Place
 from innerworld.cluster.place import attempt
 from innerworld.data import Store
@@ -115,6 +116,18 @@ def test_a_sweep_goes_on_and_grows(base: Lesson, tmp_path: Path) -> None:
     assert read(tmp_path / made[0].folder).train.lr == 1e-3
     last = json.loads((tmp_path / made[0].folder / "log.jsonl").read_text().splitlines()[-1])
     assert outcomes[0].metrics["loss"] == last["loss"]
+
+
+def test_eyes_are_swept_too(base: Lesson, tmp_path: Path) -> None:
+    small = ["vit.depth=1", "vit.dim=24", "vit.heads=2", "vit.mlp=24", "global_size=16", "local_size=8", "slices=16"]
+    model = families.config("lejepa", "tiny", [*small, "projector=[16,8]"]).model_dump(mode="json")
+    eyes = base.model_copy(update={"family": "lejepa", "model": model})
+    with pytest.raises(UserError, match=r"Did you mean 'model.weight'"):
+        trials(eyes, {"model.wieght": [0.1]})
+    outcomes = sweep(trials(eyes, {"model.weight": [0.1, 0.5]}), tmp_path, Here())
+    assert [outcome.failure for outcome in outcomes] == ["", ""]
+    best = rank(outcomes, "effective_rank", highest=True)
+    assert best[0].mean > best[1].mean > 1
 
 
 def test_a_run_that_fails_stops_no_other(base: Lesson, tmp_path: Path) -> None:

@@ -8,23 +8,20 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from innerworld import models
+from innerworld.cli.preset import begin
 from innerworld.cli.table import show_table
 from innerworld.cli.verb import Answer, Call, Verb
-from innerworld.config import Config, override
 from innerworld.data import Store, spec_of_skip
 from innerworld.errors import UserError, choose
-from innerworld.models import MODELS
+from innerworld.families import FAMILIES
 from innerworld.recipes.cost import Cost, cost
 from innerworld.types import Spec
-
-NO_PRESET = "none"
 
 
 @dataclass(frozen=True)
 class CostFlags:
-    """Count what a training step of a family costs: arithmetic, bytes read, memory, network. `KEY=VALUE` changes the
-    settings of the model, as `model.KEY=VALUE` of `innerworld train` does."""
+    """Count what a training step of a family of world models or eyes costs: arithmetic, bytes read, memory, network.
+    `KEY=VALUE` changes the settings of the model, as `model.KEY=VALUE` of `innerworld train` does."""
 
     family: tyro.conf.Positional[str]
     """a name of `innerworld models`"""
@@ -34,14 +31,15 @@ class CostFlags:
     """side of the pictures, in pixels, without --data"""
     action: int = 2
     """numbers in an action, without --data"""
-    preset: str = "small"
-    """the settings to begin with, see `innerworld models FAMILY`; none: the family's defaults"""
+    preset: str | None = None
+    """the settings to begin with, see `innerworld models FAMILY`: by default small, of eyes tiny; none: the family's
+    defaults"""
     sensors: tuple[str, ...] = ()
     """what the model sees; by default all images, or all vectors where there are none"""
     batch: int = 64
     """clips in a training step, of one process"""
     length: int = 12
-    """actions in a clip"""
+    """actions in a clip; for eyes frames"""
     frame_skip: int = 1
     """steps joined into one"""
     processes: int = 2
@@ -49,11 +47,10 @@ class CostFlags:
 
 
 def _cost(flags: CostFlags, call: Call) -> Answer:
-    kind = choose("family", flags.family, MODELS)
+    choose("family", flags.family, FAMILIES)
     if min(flags.batch, flags.length, flags.processes, flags.size, flags.action) < 1:
         raise UserError("--batch, --length, --processes, --size and --action are at least 1")
-    preset = None if flags.preset == NO_PRESET or not kind.presets else flags.preset
-    config: Config = override(models.config(flags.family, preset), call.overrides)
+    config = begin(flags.family, flags.preset, call.overrides)
     counted = cost(flags.family, config, _spec(flags), flags.batch, flags.length)
     n = flags.processes
     shared = {
@@ -76,6 +73,7 @@ def _spec(flags: CostFlags) -> Spec:
 def _show(console: Console, counted: Cost, n: int) -> None:
     rows = [
         ("parameters trained", f"{counted.parameters:,}"),
+        ("parameters that are not: frozen eyes, a slow copy", f"{counted.parameters_still:,}"),
         ("arithmetic, forward", f"{counted.flops_forward / 1e9:,.2f} GFLOP"),
         ("arithmetic, backward", f"{counted.flops_backward / 1e9:,.2f} GFLOP"),
         ("of both, by formula, linear and convolution layers", f"{counted.flops_layers / 1e9:,.2f} GFLOP"),

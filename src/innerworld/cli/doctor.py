@@ -35,7 +35,7 @@ EXTRAS = {  # module: (the extra that brings it, what it is for)
     "h5py": ("data", "HDF5: Minari, D4RL, robomimic"),
     "numcodecs": ("data", "Zarr: Push-T demonstrations; compressed stores"),
     "fsspec": ("data", "stores in a bucket"),
-    "torchcodec": ("fast", "faster video"),
+    "torchcodec": ("fast", "another decoder of video"),
     "tensorboard": ("track", "train --track tensorboard"),
     "trackio": ("trackio", "train --track trackio"),
     "wandb": ("track", "train --track wandb"),

@@ -11,26 +11,28 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from innerworld import models
+from innerworld.cli.preset import begin
 from innerworld.cli.table import FIELD, field_rows, say, show_table, typed
 from innerworld.cli.verb import Answer, Call, Verb
 from innerworld.cluster import connect
 from innerworld.config import build
 from innerworld.errors import UserError, choose
+from innerworld.families import FAMILIES
 from innerworld.log import progress
-from innerworld.models import MODELS
+from innerworld.perception import ENCODERS
 from innerworld.recipes.lesson import Lesson
 from innerworld.recipes.sweep import Ranked, choices, rank, sweep, trials
 from innerworld.training import TrainConfig
 
-PRESET = "small"
-NO_PRESET = "none"
+PROGRESS = "effective_rank"
+"""What tells how far eyes are, the highest best: their loss does not, for its target moves (docs/perception.md)."""
 
 
 @dataclass(frozen=True)
 class SweepFlags:
-    """Teach a family with every combination of some settings, written as `train.lr=1e-3,3e-4 model.latent=32,64`, and
-    say which was best. Called again, it goes on where it was interrupted, and teaches only what is new."""
+    """Teach a family of world models or eyes with every combination of some settings, written as
+    `train.lr=1e-3,3e-4 model.latent=32,64`, and say which was best. Called again, it goes on where it was interrupted,
+    and teaches only what is new."""
 
     family: tyro.conf.Positional[str]
     """a name of `innerworld models`"""
@@ -40,8 +42,9 @@ class SweepFlags:
     """folder of the runs, each in a folder named after its settings"""
     seeds: int = 1
     """runs of each combination, with train.seed counted up"""
-    metric: str = "loss"
-    """what is compared: a name in log.jsonl, its last value; the lowest is best"""
+    metric: str | None = None
+    """what is compared: a name in log.jsonl, its last value; the lowest is best. None: loss, and of eyes, whose loss
+    does not tell, the highest effective_rank; where the store has a state, probe_r2 tells more"""
     highest: bool = False
     """the highest is best, as of probe_r2"""
     workers: int = 1
@@ -50,14 +53,15 @@ class SweepFlags:
     """where they run: local, ray, or the address of a Ray cluster (extra: cluster)"""
     gpus: float = 0.0
     """GPUs of each run, on Ray; 0.5 lets two runs share one"""
-    preset: str = PRESET
-    """the settings to begin with, see `innerworld models FAMILY`; none: the family's defaults"""
+    preset: str | None = None
+    """the settings to begin with, see `innerworld models FAMILY`: by default small, of eyes tiny; none: the family's
+    defaults"""
     sensors: tuple[str, ...] = ()
     """what the model sees; by default all images, or all vectors where there are none"""
     batch: int = 64
     """clips in a training step"""
     length: int = 12
-    """actions in a clip"""
+    """actions in a clip; for eyes frames"""
     frame_skip: int = 1
     """steps joined into one"""
     held_out: float = 0.1
@@ -70,7 +74,7 @@ OF_LESSON = ("family", "data", "sensors", "batch", "length", "frame_skip", "held
 
 
 def _sweep(flags: SweepFlags, call: Call) -> Answer:
-    choose("family", flags.family, MODELS)
+    choose("family", flags.family, FAMILIES)
     if flags.seeds < 1:
         raise UserError("--seeds is at least 1")
     grid = dict(map(choices, call.overrides))
@@ -82,31 +86,35 @@ def _sweep(flags: SweepFlags, call: Call) -> Answer:
         progress(f"sweep {flags.family}", len(made), call.quiet) as show,
     ):
         outcomes = sweep(made, flags.out, place, show, call.command)
-    return _answer(rank(outcomes, flags.metric, flags.highest), flags)
+    metric, highest = _compared(flags)
+    return _answer(rank(outcomes, metric, highest), flags.out, metric)
 
 
 def _base(flags: SweepFlags) -> Lesson:
-    model = models.config(flags.family, _preset(flags.family, flags.preset))
+    model = begin(flags.family, flags.preset)
     chosen = {name: value for name, value in vars(flags).items() if name in OF_LESSON}
     return build(Lesson, {**chosen, "model": model.model_dump(mode="json")})
 
 
-def _preset(family: str, preset: str) -> str | None:
-    return None if preset == NO_PRESET or not MODELS[family].presets else preset
+def _compared(flags: SweepFlags) -> tuple[str, bool]:
+    """The metric, and whether its highest value is best."""
+    if flags.metric is not None:
+        return flags.metric, flags.highest
+    return (PROGRESS, True) if flags.family in ENCODERS else ("loss", flags.highest)
 
 
-def _answer(ranked: list[Ranked], flags: SweepFlags) -> Answer:
+def _answer(ranked: list[Ranked], out: Path, metric: str) -> Answer:
     failed = [outcome for each in ranked for outcome in each.outcomes if outcome.failure]
     values: dict[str, Any] = {
-        "out": str(flags.out),
-        "metric": flags.metric,
+        "out": str(out),
+        "metric": metric,
         "combinations": [
             {
                 "settings": dict(each.settings),
                 "mean": each.mean,
                 "spread": each.spread,
                 "runs": [
-                    {"run": str(flags.out / outcome.trial.folder), "failure": outcome.failure, **outcome.metrics}
+                    {"run": str(out / outcome.trial.folder), "failure": outcome.failure, **outcome.metrics}
                     for outcome in each.outcomes
                 ],
             }
@@ -118,12 +126,12 @@ def _answer(ranked: list[Ranked], flags: SweepFlags) -> Answer:
         first = ranked[0].settings
         keys = [key for key in first if any(each.settings[key] != first[key] for each in ranked)]
         rows = [[*(typed(each.settings[key]) for key in keys), *_numbers(each)] for each in ranked]
-        show_table(console, [*keys, flags.metric, "±", "runs"], rows)
+        show_table(console, [*keys, metric, "±", "runs"], rows)
         for outcome in failed:
             say(console, f"failed: {outcome.trial.folder}: {outcome.failure}")
         best = [outcome for outcome in ranked[0].outcomes if not outcome.failure]
         if best:
-            say(console, f"\nbest: {flags.out / best[0].trial.folder}")
+            say(console, f"\nbest: {out / best[0].trial.folder}")
 
     return Answer(values, show, code=2 if failed else 0)
 
@@ -141,8 +149,8 @@ def _settings(console: Console, words: Sequence[str]) -> None:
     if not known:
         say(console, "\ninnerworld sweep FAMILY --help also lists the keys of that family and of the training.")
         return
-    choose("family", known[0], MODELS)
-    start = models.config(known[0], _preset(known[0], PRESET))
+    choose("family", known[0], FAMILIES)
+    start = begin(known[0], None)
     say(console, "\nKeys, as key=value,value,...; also batch, length and frame_skip:\n")
     show_table(console, FIELD, field_rows(start, "model.") + field_rows(TrainConfig(), "train."))
 

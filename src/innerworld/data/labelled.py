@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from innerworld.data.video import Video
+from innerworld.envs.adapter import shrink
 from innerworld.errors import UserError
 
 ENDINGS = (".webm", ".mp4", ".mkv", ".avi", ".MP4")
@@ -38,12 +39,18 @@ class LabelledSet:
     def __len__(self) -> int:
         return len(self.items)
 
-    def films(self, numbers: Iterable[int], frames: int) -> np.ndarray:
+    def labels(self, numbers: Sequence[int]) -> np.ndarray:
+        """What some of them show: `n`."""
+        return np.array([self.items[number].label for number in numbers], np.int64)
+
+    def films(self, numbers: Iterable[int], frames: int, size: int | None = None) -> np.ndarray:
         """Some of them as `n t y x c` uint8, `frames` spread evenly over each stretch (the middle of each part).
 
-        Raises `UserError` that names a video that cannot be read, or whose pictures have another size than the first's.
+        With `size`, the square in the middle of each picture, shrunk to that side by area. Raises `UserError` that
+        names a video that cannot be read, or, without `size`, whose pictures have another size than the first's.
         """
-        drawn = [_film(self.items[number], frames) for number in numbers]
+        numbers = list(numbers)
+        drawn = [_film(self.items[number], frames, size) for number in numbers]
         for number, film in zip(numbers, drawn, strict=True):
             if film.shape != drawn[0].shape:
                 raise UserError(
@@ -119,14 +126,50 @@ def read_epic(
     return _gather(found, [" ".join(map(str, key)) for key in order], list_file, videos)
 
 
-def _film(item: Labelled, frames: int) -> np.ndarray:
+@dataclass(frozen=True)
+class Films:
+    """Some films of a labelled set, decoded when a slice of them is asked for."""
+
+    of: LabelledSet
+    numbers: tuple[int, ...]
+    frames: int
+    size: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, some: slice) -> np.ndarray:
+        return self.of.films(self.numbers[some], self.frames, self.size)
+
+
+def numbered_alike(*sets: LabelledSet) -> tuple[LabelledSet, ...]:
+    """The same sets with one numbering of all their labels, by name: each list numbers only those that occur in it."""
+    names = tuple(dict.fromkeys(name for each in sets for name in each.names))
+    number = {name: i for i, name in enumerate(names)}
+    return tuple(
+        replace(
+            each, names=names, items=tuple(replace(item, label=number[each.names[item.label]]) for item in each.items)
+        )
+        for each in sets
+    )
+
+
+def _film(item: Labelled, frames: int, size: int | None) -> np.ndarray:
     video = Video(item.path)
     first = int(np.searchsorted(video.times, item.start, side="left"))
     last = len(video) if item.stop is None else int(np.searchsorted(video.times, item.stop, side="left"))
     if last <= first:
         raise UserError(f"{item.path} has no frame between {item.start} s and {item.stop} s: it has {len(video)}")
     at = first + (np.arange(frames) + 0.5) * (last - first) / frames
-    return video.frames(at.astype(np.int64))
+    film = video.frames(at.astype(np.int64))
+    return film if size is None else np.stack([_square(picture, size) for picture in film])
+
+
+def _square(picture: np.ndarray, size: int) -> np.ndarray:
+    y, x = picture.shape[:2]
+    side = min(y, x)
+    top, left = (y - side) // 2, (x - side) // 2
+    return shrink(np.ascontiguousarray(picture[top : top + side, left : left + side]), size)
 
 
 def _gather(

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from itertools import product
-from typing import TypedDict
+from typing import Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -21,6 +22,14 @@ from innerworld.nn.schedules import warmup_cosine
 
 See = Callable[[Tensor], Tensor]
 """Films `b t y x c` uint8 → tokens `b s d`, without gradients."""
+
+
+class Films(Protocol):
+    """Films `n t y x c` uint8, of which slices are taken: an array, or something that decodes them then."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, some: slice, /) -> np.ndarray: ...
 
 
 class UnderstandingConfig(Config):
@@ -50,23 +59,30 @@ class Understanding(TypedDict):
 
 def understand(
     see: See,
-    learn: tuple[np.ndarray, np.ndarray],
-    test: tuple[np.ndarray, np.ndarray],
+    learn: tuple[Films, np.ndarray],
+    test: tuple[Films, np.ndarray],
     config: UnderstandingConfig = UnderstandingConfig(),
+    device: torch.device | None = None,
 ) -> Understanding:
-    """Train probes on the tokens of `learn` (films `n t y x c` uint8, labels `n`) and judge one of them on `test`.
+    """Train probes on the tokens of `learn` (films and labels `n`) and judge one of them on `test`.
 
-    Raises `UserError` for films without labels, labels that are no whole numbers from 0, and fewer than ten films.
+    Films are seen once, and their tokens kept. `device` is where probes are trained (none: the CPU). Raises `UserError`
+    for films without labels, labels that are no whole numbers from 0, fewer than ten films, tokens that do not fit into
+    this machine's memory, and a number of heads that does not divide their width.
     """
     for films, label in (learn, test):
         if len(films) != len(label) or len(films) < 10 or label.dtype.kind not in "iu" or label.min() < 0:
             raise UserError(f"understand: {len(films)} films with {len(label)} labels: give ten or more, labels from 0")
     classes = int(max(learn[1].max(), test[1].max())) + 1
     tokens, label = tokens_of(see, learn[0], config.batch), torch.from_numpy(learn[1].astype(np.int64))
+    if tokens.shape[-1] % config.heads:
+        raise UserError(
+            f"heads={config.heads} do not divide tokens of {tokens.shape[-1]} channels: choose another number"
+        )
     rng = np.random.default_rng(config.seed)
     order = torch.from_numpy(rng.permutation(len(tokens)))
     aside = max(1, round(len(tokens) * config.set_aside))
-    probes = _train(tokens, label, order[aside:], classes, config)
+    probes = _train(tokens, label, order[aside:], classes, config, device or torch.device("cpu"))
     right = [_right(probe, tokens[order[:aside]], label[order[:aside]]) for probe in probes]
     best = int(np.argmax(right))
     hits = _right(probes[best], tokens_of(see, test[0], config.batch), torch.from_numpy(test[1].astype(np.int64)))
@@ -84,9 +100,15 @@ def understand(
 
 
 @torch.no_grad()
-def tokens_of(see: See, films: np.ndarray, batch: int) -> Tensor:
-    """The tokens of all films, `n s d`, seen `batch` at a time."""
-    return torch.cat([see(torch.from_numpy(films[i : i + batch])).cpu() for i in range(0, len(films), batch)])
+def tokens_of(see: See, films: Films, batch: int) -> Tensor:
+    """The tokens of all films, `n s d`, seen `batch` at a time. Raises `UserError` where memory cannot hold them."""
+    first = see(torch.from_numpy(films[:batch])).cpu()
+    _check_memory(first[0].nbytes, len(films))
+    tokens = first.new_empty(len(films), *first.shape[1:])
+    tokens[:batch] = first
+    for i in range(batch, len(films), batch):
+        tokens[i : i + batch] = see(torch.from_numpy(films[i : i + batch])).cpu()
+    return tokens
 
 
 def one_frame(see: See) -> See:
@@ -94,8 +116,17 @@ def one_frame(see: See) -> See:
     return lambda films: see(films[:, films.shape[1] // 2, None].expand(-1, films.shape[1], -1, -1, -1))
 
 
+def _check_memory(each: int, n: int) -> None:
+    here = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if each * n > here:
+        raise UserError(
+            f"the tokens of {n:,} films take {each * n / 1e9:,.1f} GB, this machine has {here / 1e9:,.1f} GB: "
+            "give fewer films, fewer frames or smaller pictures"
+        )
+
+
 def _train(
-    tokens: Tensor, label: Tensor, rows: Tensor, classes: int, config: UnderstandingConfig
+    tokens: Tensor, label: Tensor, rows: Tensor, classes: int, config: UnderstandingConfig, device: torch.device
 ) -> list[AttentiveProbe]:
     """One probe for each pair of learning rate and decay, all beginning alike and shown the same batches."""
     mean, scale = tokens.mean((0, 1)), tokens.std((0, 1)).clamp_min(1e-6)
@@ -103,7 +134,7 @@ def _train(
     for lr, decay in product(config.lr, config.weight_decay):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            probe = _Standardised(mean, scale, classes, config)
+            probe = _Standardised(mean, scale, classes, config).to(device)
         probes.append(probe)
         optimisers.append(AdamW(probe.parameters(), lr=lr, weight_decay=decay))
     rng = np.random.default_rng([config.seed, 1])
@@ -113,10 +144,11 @@ def _train(
         if step % per_epoch == 0:
             shuffled = rows[torch.from_numpy(rng.permutation(len(rows)))]
         some = shuffled[(step % per_epoch) * config.batch :][: config.batch]
+        x, y = tokens[some].to(device), label[some].to(device)
         for probe, optimiser, (lr, _) in zip(probes, optimisers, product(config.lr, config.weight_decay), strict=True):
             optimiser.param_groups[0]["lr"] = warmup_cosine(step, steps, lr, per_epoch)
             optimiser.zero_grad()
-            F.cross_entropy(probe(tokens[some]), label[some]).backward()
+            F.cross_entropy(probe(x), y).backward()
             optimiser.step()
     return [probe.eval() for probe in probes]
 
@@ -137,4 +169,6 @@ class _Standardised(AttentiveProbe):
 
 @torch.no_grad()
 def _right(probe: AttentiveProbe, tokens: Tensor, label: Tensor) -> int:
-    return int(sum((probe(t).argmax(-1) == y).sum() for t, y in zip(tokens.split(64), label.split(64), strict=True)))
+    device = next(probe.parameters()).device
+    parts = zip(tokens.split(64), label.split(64), strict=True)
+    return int(sum((probe(t.to(device)).argmax(-1).cpu() == y).sum() for t, y in parts))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from innerworld import checkpoint
 from innerworld.config import Config
 from innerworld.errors import UserError, choose
+from innerworld.models.tokens import fingerprint
 from innerworld.nn.probe import AttentiveProbe
 from innerworld.nn.vision import VisionTransformer, ViTConfig
 from innerworld.perception import ENCODERS, Encoder, pretrained
@@ -36,6 +37,7 @@ class BorrowConfig(Config):
     size: int | None = Field(default=None, description="side at which it sees, pixels (none: image_size)", ge=1)
     pixels: Literal["centred", "imagenet"] = Field(default="centred", description="brightness as it is used to")
     origin: str = Field(default="", description="where its weights came from; only told")
+    fingerprint: str = Field(default="", description="of frozen weights that were read; tokens in a store are named so")
 
 
 class BorrowedEyes(nn.Module):
@@ -43,7 +45,8 @@ class BorrowedEyes(nn.Module):
 
     def __init__(self, config: BorrowConfig, vit: VisionTransformer) -> None:
         super().__init__()
-        self.frozen, self.pixels = config.frozen, config.pixels
+        self.frozen, self.pixels, self.size = config.frozen, config.pixels, config.size
+        self.fingerprint = config.fingerprint
         self.vit = vit.requires_grad_(not config.frozen)
         self.width = vit.config.dim
         self.pool = (
@@ -57,8 +60,15 @@ class BorrowedEyes(nn.Module):
         return self
 
     def forward(self, x: Tensor) -> Tensor:
+        return self.pooled(self.tokens(x))
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """Pictures in [0, 1] `b c y x` → the tokens of their patches `b s d`."""
         with torch.no_grad() if self.frozen else nullcontext():
-            tokens = self.vit(normalised(x, self.pixels))[:, self.vit.prefix :, -self.width :]  # b s d
+            return self.vit(normalised(x, self.pixels))[:, self.vit.prefix :, -self.width :]
+
+    def pooled(self, tokens: Tensor) -> Tensor:
+        """Tokens `b s d` → one vector `b d`."""
         return tokens.mean(dim=1) if self.pool is None else self.pool(tokens)
 
 
@@ -97,10 +107,12 @@ def _find(config: BorrowConfig, spec: Spec, size: int | None) -> tuple[BorrowCon
     if not spec.images():
         raise UserError(f"eyes need an image to see, here are {spec.vectors()}: choose other sensors, or no eyes")
     if config.checkpoint is not None:
-        encoder = _load(config.checkpoint, spec, config.size or size)
+        encoder = lender(config.checkpoint, spec, config.size or size)
         vit, sight = encoder.vision(learning=not config.frozen)
         told = {"vit": vit.config, "checkpoint": None, "origin": config.checkpoint}
-        return config.model_copy(update=told | _shown(config, sight, size)), vit
+        found = config.model_copy(update=told | _shown(config, sight, size))
+        own = fingerprint(vit, found.size, found.pixels) if config.frozen else ""
+        return found.model_copy(update={"fingerprint": own}), vit
     if config.family is not None and config.vit is None:
         kind = choose("eyes", config.family, ENCODERS)
         preset = choose(f"preset of {config.family}", config.preset or "tiny", kind.presets)
@@ -114,9 +126,8 @@ def _shown(config: BorrowConfig, sight: SightConfig, size: int | None) -> dict[s
     return {"size": config.size or size or sight.size, "pixels": sight.pixels}
 
 
-def _load(source: str, spec: Spec, size: int | None) -> Encoder:
-    """Out of a run of ours, or published."""
+def lender(source: str, spec: Spec | None = None, size: int | None = None) -> Encoder:
+    """The encoder of a run's folder, or the one that `pretrained` finds under that name. Raises `UserError`."""
     if checkpoint.exists(source) or checkpoint.is_checkpoint(Path(source)):
         return checkpoint.load(source, kind=Encoder)
-    sensor = spec.images()[0]
-    return pretrained(source, spec.only(sensor), size)
+    return pretrained(source, spec.only(spec.images()[0]) if spec is not None else None, size)

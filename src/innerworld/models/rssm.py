@@ -7,7 +7,6 @@ makes the guess agree with what was seen; imagining runs on the prior, eyes shut
 
 from __future__ import annotations
 
-import math
 from typing import ClassVar, Literal, cast
 
 import torch
@@ -17,8 +16,10 @@ from torch.nn import functional as F
 
 from innerworld.config import Config
 from innerworld.errors import UserError
-from innerworld.nn.block_gru import BlockGRU, BlockLinear
-from innerworld.nn.conv import ChannelNorm, ConvDecoder, ConvEncoder, Output, Resize
+from innerworld.models.eyes import borrow
+from innerworld.models.senses import Decoder, Encoder, SensesConfig
+from innerworld.models.tokens import to_read
+from innerworld.nn.block_gru import BlockGRU
 from innerworld.nn.distributions import (
     Gaussian,
     Latent,
@@ -29,22 +30,17 @@ from innerworld.nn.distributions import (
     twohot_mean,
 )
 from innerworld.nn.mlp import EPS, MLP, linear
-from innerworld.nn.sensors import image_in, image_out, symexp, symlog
 from innerworld.types import Clip, Obs, Spec, State
 from innerworld.world import Card, WorldModel
 
-GRID = 16  # side of the pictures by which states are compared, pixels
 PORTION = 4096  # states decoded at once to be compared
 
 
-class RSSMConfig(Config):
+class RSSMConfig(SensesConfig):
     deter: int = Field(default=512, description="size of the deterministic memory", ge=1)
     hidden: int = Field(default=64, description="width inside the cell, the prior and the posterior", ge=1)
     stoch: int = Field(default=32, description="latents: categorical groups, or Gaussian dimensions", ge=1)
     classes: int = Field(default=4, description="categorical: classes of each group", ge=2)
-    depth: int = Field(default=4, description="image channels, times `mults`", ge=1)
-    units: int = Field(default=64, description="width of the vector encoder, the decoder and the heads", ge=1)
-    layers: int = Field(default=3, description="layers of the vector encoder and decoder", ge=1)
     blocks: int = Field(default=8, description="blocks of the memory; must divide `deter`", ge=1)
     latent: Literal["categorical", "gaussian"] = Field(default="categorical", description="kind of latent")
     unimix: float = Field(default=0.01, description="categorical: share of the uniform mixed in", ge=0, lt=1)
@@ -56,11 +52,6 @@ class RSSMConfig(Config):
     continues: float = Field(default=1.0, description="weight of the continuation's loss; 0 leaves its head out", ge=0)
     bins: int = Field(default=255, description="two-hot bins of the reward, odd", ge=3)
     horizon: float = Field(default=333.0, description="discount as steps: going on has the target 1 - 1/horizon", gt=1)
-    image: Resize = Field(default="maxpool", description="how images shrink: maxpool (paper) or strided (fast)")
-    output: Output = Field(default="sigmoid", description="decoded pixels: sigmoid (V3) or linear (v1, v2)")
-    mults: tuple[int, ...] = Field(default=(2, 3, 4, 4), description="channels per stage, times `depth`", min_length=1)
-    kernel: int = Field(default=5, description="side of the image kernels, pixels; odd for maxpool", ge=2)
-    image_size: int | None = Field(default=None, description="side at which images are seen, pixels (none: own)", ge=8)
 
 
 class RSSM(WorldModel):
@@ -103,16 +94,18 @@ class RSSM(WorldModel):
     }
 
     def __init__(self, config: RSSMConfig, spec: Spec) -> None:
-        super().__init__(config, spec)
         _check(config)
+        found, borrowed = borrow(config.eyes, spec, config.image_size)
+        config = config.model_copy(update={"eyes": found})  # what is saved builds the same eyes without their folder
+        super().__init__(config, spec)
         flat = config.stoch * (config.classes if config.latent == "categorical" else 1)
         raw = config.stoch * (config.classes if config.latent == "categorical" else 2)
         feat = config.deter + flat
-        self.encoder = _Encoder(config, spec)
+        self.encoder = Encoder(config, spec, borrowed)
         self.cell = BlockGRU(config.deter, flat, spec.action, config.hidden, config.blocks)
         self.prior = MLP(config.deter, config.hidden, layers=2, out_dim=raw)
         self.posterior = _Posterior(config.deter, self.encoder.width, config.hidden, raw)
-        self.decoder = _Decoder(config, spec, flat)
+        self.decoder = Decoder(config, spec, config.deter, flat, config.blocks)
         self.reward = MLP(feat, config.units, 1, out_dim=config.bins, outscale=0.0) if config.reward else None
         self.continues = MLP(feat, config.units, 1, out_dim=1) if config.continues else None
         self.age: Tensor  # optimiser steps so far, as long as they matter
@@ -123,7 +116,7 @@ class RSSM(WorldModel):
     # ------------------------------------------------------------------ the five verbs
 
     def encode(self, obs: Obs, state: State | None = None, action: Tensor | None = None) -> State:
-        look = self.posterior.look(self.encoder(self.encoder.ready(obs)))  # b hidden
+        look = self.posterior.look(self.encoder(obs)[0])  # b hidden
         deter, stoch, action = self._past(look, state, action)
         deter = self.cell(deter, stoch, self.cell.push(action))
         return _state(deter, self._latent(self.posterior(deter, look)))
@@ -142,7 +135,7 @@ class RSSM(WorldModel):
         return seen
 
     def energy(self, state: State, goal: State) -> Tensor:
-        """How far what is decoded would have to be moved to look like the goal (`_Decoder.place`).
+        """How far what is decoded would have to be moved to look like the goal (`Decoder.place`).
 
         A goal is believed from a blank past, so the two memories cannot be compared, only what they say is seen. Plain
         pixel error, the latent's probabilities and a head that tells the encoder's tokens were tried on two_rooms:
@@ -157,14 +150,13 @@ class RSSM(WorldModel):
     def loss(self, clip: Clip) -> tuple[Tensor, dict[str, Tensor]]:
         """DreamerV3, eq. 2–5: decoding errors summed over a sensor, KL to the prior and back, means over b and t."""
         config = cast(RSSMConfig, self.config)
-        obs = self.encoder.ready(clip.obs)
-        tokens = self.encoder(obs)  # b t+1 e
+        tokens, seen = self.encoder(clip.obs)  # b t+1 e
         deter, stoch, raw = self._follow(tokens, clip.action, sample=True)
         feat = torch.cat([deter, stoch.flatten(-2)], dim=-1)  # b t+1 d
         posterior, prior = self._latent(raw), self._latent(self.prior(deter))
         dyn, rep = balanced_kl(posterior, prior, config.free_nats)  # b t+1
 
-        parts = self.decoder.losses(deter, feat, obs)
+        parts = self.decoder.losses(deter, feat, seen)
         total = torch.stack(list(parts.values())).sum() + config.dyn * dyn.mean() + config.rep * rep.mean()
         parts |= {"dyn": dyn.mean(), "rep": rep.mean(), "kl": posterior.kl(prior).mean()}
         if self.reward is not None:  # reward[t] comes with obs[t+1]
@@ -180,10 +172,15 @@ class RSSM(WorldModel):
     def after_step(self) -> None:
         self.age.add_(1)
 
+    def reads(self, stored: Spec) -> list[str]:
+        """Pictures are painted, too: what frozen eyes make of them is read beside them, where the store has it."""
+        own = cast(RSSMConfig, self.config).eyes.fingerprint
+        return to_read(self.spec, stored, own, pixels=True) if own else super().reads(stored)
+
     # ------------------------------------------------------------------ faster
 
     def watch(self, clip: Clip) -> State:
-        tokens = self.encoder(self.encoder.ready(clip.obs))
+        tokens, _ = self.encoder(clip.obs)
         deter, _, raw = self._follow(tokens, clip.action, sample=False)
         return _state(deter, self._latent(raw))
 
@@ -215,7 +212,7 @@ class RSSM(WorldModel):
         return zeros(self.cell.deter), zeros(self.cell.stoch), zeros(self.spec.action)
 
     def _place(self, state: State) -> Tensor:
-        """`_Decoder.place`, in portions: 10⁵ imagined states at once would take gigabytes."""
+        """`Decoder.place`, in portions: 10⁵ imagined states at once would take gigabytes."""
         deter, feat = state["deter"].split(PORTION), self.features(state).split(PORTION)
         return torch.cat([self.decoder.place(d, f) for d, f in zip(deter, feat, strict=True)])
 
@@ -263,135 +260,3 @@ class _Posterior(nn.Module):
 
     def forward(self, deter: Tensor, look: Tensor) -> Tensor:
         return self.out(F.silu(self.norm(self.memory(deter) + look)))
-
-
-class _Encoder(nn.Module):
-    """Sensors → tokens `... e`: pictures are stacked along their channels, vectors end to end."""
-
-    def __init__(self, config: RSSMConfig, spec: Spec) -> None:
-        super().__init__()
-        self.images, self.vectors, self.size = spec.images(), spec.vectors(), config.image_size
-        self.width = 0
-        if self.vectors:
-            self.mlp = MLP(sum(spec.obs[name][0] for name in self.vectors), config.units, config.layers)
-            self.width += config.units
-        if self.images:
-            channels = sum(spec.obs[name][2] for name in self.images)
-            self.conv = ConvEncoder(
-                channels, _sides(config, spec), config.depth, config.mults, config.kernel, config.image
-            )
-            self.width += self.conv.width
-
-    def ready(self, obs: Obs) -> Obs:
-        """Sensors as networks want them: pictures `... c y x` at the size at which they are seen, vectors in symlog."""
-        pictures = {name: image_in(obs[name], self.size).unflatten(0, obs[name].shape[:-3]) for name in self.images}
-        return pictures | {name: symlog(obs[name].float()) for name in self.vectors}
-
-    def forward(self, ready: Obs) -> Tensor:
-        tokens = []
-        if self.vectors:
-            tokens.append(self.mlp(torch.cat([ready[name] for name in self.vectors], dim=-1)))
-        if self.images:
-            picture = torch.cat([ready[name] for name in self.images], dim=-3)
-            tokens.append(self.conv(picture.flatten(0, -4)).unflatten(0, picture.shape[:-3]))
-        return torch.cat(tokens, dim=-1)
-
-
-class _Decoder(nn.Module):
-    """Memory and features → sensors, and how far they are from the real ones."""
-
-    def __init__(self, config: RSSMConfig, spec: Spec, flat: int) -> None:
-        super().__init__()
-        self.spec, self.size, self.deter = spec, config.image_size, config.deter
-        self.images, self.vectors = spec.images(), spec.vectors()
-        # An error is that of the sensor's own pixels: seeing them smaller saves time and must not lighten pictures.
-        self.pixels = {name: math.prod(spec.obs[name][:2]) / math.prod(_sides(config, spec)) for name in self.images}
-        if self.vectors:
-            width = sum(spec.obs[name][0] for name in self.vectors)
-            self.mlp = MLP(config.deter + flat, config.units, config.layers, out_dim=width)
-        if self.images:
-            channels = sum(spec.obs[name][2] for name in self.images)
-            self.conv = ConvDecoder(
-                channels, _sides(config, spec), config.depth, config.mults, config.kernel, config.image, config.output
-            )
-            self.map = _StartMap(config, flat, self.conv.start)
-            y, x = _sides(config, spec)
-            self.grid = min(y, GRID), min(x, GRID)
-            self.root: Tensor
-            self.register_buffer("root", _energy_root(*self.grid), persistent=False)
-
-    def sensors(self, deter: Tensor, feat: Tensor) -> Obs:
-        """As `obs` has them: pictures `b y x c` in [0, 1], vectors `b n`."""
-        pictures, vectors = self._pictures(deter, feat), self._vectors(feat)
-        seen = {name: image_out(picture.clamp(0, 1), self.spec.obs[name]) for name, picture in pictures.items()}
-        return seen | {name: symexp(vector) for name, vector in vectors.items()}
-
-    def losses(self, deter: Tensor, feat: Tensor, ready: Obs) -> dict[str, Tensor]:
-        """Squared error of each sensor, summed over its pixels or numbers, of states `b t ...`: scalars."""
-        deter, feat = deter.flatten(0, 1), feat.flatten(0, 1)
-        told = self._pictures(deter, feat) | self._vectors(feat)
-        errors = {name: (x - ready[name].flatten(0, 1)).square().flatten(1).sum(1).mean() for name, x in told.items()}
-        return {name: error * self.pixels.get(name, 1.0) for name, error in errors.items()}
-
-    def place(self, deter: Tensor, feat: Tensor) -> Tensor:
-        """What is where, `b e`: the squared distance of two of these grows with the way that things have moved.
-
-        Pictures are compared by the energy distance (Székely): Δᵀ K Δ for the difference Δ of two coarse pictures,
-        with K falling linearly with the distance of two pixels; a dot moved by r is then r away, however far. So here
-        is K^½ times the picture. Vectors count as they are, in symlog.
-        """
-        seen = list(self._vectors(feat).values())
-        for picture in self._pictures(deter, feat).values():
-            coarse = F.adaptive_avg_pool2d(picture, self.grid).flatten(2)  # b c (y x)
-            seen.append((coarse @ self.root).flatten(1))
-        return torch.cat(seen, dim=-1)
-
-    def _pictures(self, deter: Tensor, feat: Tensor) -> dict[str, Tensor]:
-        """`b c y x` each, at the size at which they are seen."""
-        if not self.images:
-            return {}
-        picture = self.conv(self.map(deter, feat[:, self.deter :]))
-        return dict(zip(self.images, picture.split([self.spec.obs[name][2] for name in self.images], 1), strict=True))
-
-    def _vectors(self, feat: Tensor) -> dict[str, Tensor]:
-        """`b n` each, in symlog."""
-        if not self.vectors:
-            return {}
-        vector = self.mlp(feat)
-        return dict(zip(self.vectors, vector.split([self.spec.obs[name][0] for name in self.vectors], -1), strict=True))
-
-
-class _StartMap(nn.Module):
-    """Memory `b d` and latent `b s` → the decoder's smallest map `b c y x`; a block paints its own channels."""
-
-    def __init__(self, config: RSSMConfig, flat: int, shape: tuple[int, int, int]) -> None:
-        super().__init__()
-        c, y, x = self.shape = shape
-        self.blocks = config.blocks
-        self.memory = BlockLinear(config.deter, c * y * x, config.blocks)
-        self.latent = MLP(flat, 2 * config.units, layers=1, out_dim=c * y * x)
-        self.norm = ChannelNorm(c)
-
-    def forward(self, deter: Tensor, stoch: Tensor) -> Tensor:
-        return F.silu(self.norm((self.memory(deter) + self.latent(stoch)).unflatten(-1, self.shape)))
-
-
-def _energy_root(y: int, x: int) -> Tensor:
-    """K^½, `(y x) (y x)`: K = -distance on the unit square, centred to be positive, plus the mean."""
-    rows, columns = (torch.arange(side, dtype=torch.float64) / max(y, x) for side in (y, x))
-    points = torch.cartesian_prod(rows, columns)
-    mean = torch.full((y * x, y * x), 1 / (y * x), dtype=torch.float64)
-    centre = torch.eye(y * x, dtype=torch.float64) - mean
-    values, vectors = torch.linalg.eigh(mean - centre @ torch.cdist(points, points) @ centre)
-    return (vectors * values.clamp(min=0).sqrt() @ vectors.T).float()
-
-
-def _sides(config: RSSMConfig, spec: Spec) -> tuple[int, int]:
-    """y and x at which all images are seen."""
-    if config.image_size is not None:
-        return config.image_size, config.image_size
-    sides = {spec.obs[name][:2] for name in spec.images()}
-    if len(sides) > 1:
-        raise UserError(f"images of different sizes {sorted(sides)}: set image_size, so that all are seen at one")
-    y, x = sides.pop()
-    return y, x

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, UntypedStorage, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
-from innerworld import models
+from innerworld import families
 from innerworld.config import Config
+from innerworld.errors import choose
+from innerworld.learns import Learns
 from innerworld.types import Clip, Spec
-from innerworld.world import WorldModel
 
 Strategy = Literal["ddp", "fsdp"]
 
@@ -29,6 +30,7 @@ class Cost:
     """One step of training on one process. FLOPs count a multiplication and an addition as two."""
 
     parameters: int  # that are trained
+    parameters_still: int  # that are not: frozen eyes, a slow copy
     parameters_in_blocks: int  # of them, in the elements of module lists, which FSDP gathers one by one
     flops_forward: int  # counted while the step ran
     flops_backward: int
@@ -42,7 +44,7 @@ class Cost:
 
     def bytes_state(self, processes: int = 1, strategy: Strategy = "ddp") -> int:
         """Parameters, gradients and AdamW's memory on one process; DDP also holds gradients in its buckets."""
-        whole = 4 * NUMBER * self.parameters
+        whole = 4 * NUMBER * self.parameters + NUMBER * self.parameters_still
         if strategy == "fsdp":
             return -(-whole // processes)
         return whole + (NUMBER * self.parameters if processes > 1 else 0)
@@ -52,25 +54,30 @@ class Cost:
 
         DDP adds up gradients around a ring: each passes on (n-1)/n of them twice. FSDP gathers the parameters and
         scatters the gradients, which is as much; blocks are gathered a second time, for the backward pass. `gloo`, the
-        way between CPUs, scatters by adding all of them up, which sends twice as much.
+        way between CPUs, scatters by adding all of them up, which sends twice as much. What is not trained has no
+        gradient and no backward pass: FSDP gathers it once, DDP never sends it.
         """
-        times = {"ddp": 2 * self.parameters, "fsdp": (3 if gloo else 2) * self.parameters + self.parameters_in_blocks}
-        return NUMBER * times[strategy] * (processes - 1) // processes
+        gathered = self.parameters + self.parameters_in_blocks + self.parameters_still
+        scattered = (2 if gloo else 1) * self.parameters
+        numbers = 2 * self.parameters if strategy == "ddp" else gathered + scattered
+        return NUMBER * numbers * (processes - 1) // processes
 
 
 def cost(family: str, config: Config | dict[str, Any], spec: Spec, batch: int, length: int) -> Cost:
-    """Count one step of the family on noise of that shape. Raises `UserError`."""
-    model = models.build(family, config, spec)
-    clip = noise(spec, batch, length)
+    """Count one step of the family on noise of that shape, `length` actions, of eyes frames. Raises `UserError`."""
+    model = families.build(family, config, spec)
+    clip = noise(spec, batch, choose("family", family, families.FAMILIES).actions_in(length))
     model.loss(clip)  # once before: what is made at the first call is not part of a step
     with _Alive() as alive:
-        with _Layers(model) as layers, FlopCounterMode(display=False) as forward:
+        with _Layers(model) as layers, _counter() as forward:
             loss, _ = model.loss(clip)
-        with FlopCounterMode(display=False) as backward:
+        with _counter() as backward:
             loss.backward()
+    every = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return Cost(
         parameters=trained,
+        parameters_still=every - trained,
         parameters_in_blocks=_in_blocks(model),
         flops_forward=forward.get_total_flops(),
         flops_backward=backward.get_total_flops(),
@@ -97,7 +104,19 @@ def noise(spec: Spec, b: int, t: int, seed: int = 0) -> Clip:
     return Clip(obs, action, torch.randn(b, t, generator=rng), torch.zeros(b, t, dtype=torch.bool))
 
 
-def _in_blocks(model: WorldModel) -> int:
+def _counter() -> FlopCounterMode:
+    """torch's, which does not know the attention of CPUs (2.13)."""
+    aten = torch.ops.aten
+    attention = {
+        aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *more, **named: sdpa_flop_count(q, k, v),
+        aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda grad, q, k, v, *more, **named: (
+            sdpa_backward_flop_count(grad, q, k, v)
+        ),
+    }
+    return FlopCounterMode(display=False, custom_mapping=attention)
+
+
+def _in_blocks(model: Learns) -> int:
     lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
     return sum(p.numel() for p in {p for each in lists for p in each.parameters()} if p.requires_grad)
 
@@ -105,11 +124,11 @@ def _in_blocks(model: WorldModel) -> int:
 class _Layers:
     """Adds up 6 x weights x places of every linear and convolution layer that runs inside the `with`.
 
-    A third of that is the forward pass, a third the gradient of the weights, and a third the gradient of what the
-    layer was given, which the first layer does not need.
+    A third of that is the forward pass, a third the gradient of the weights, which frozen ones do not need, and a third
+    the gradient of what the layer was given, which the first layer does not need; a slow copy needs neither.
     """
 
-    def __init__(self, model: WorldModel) -> None:
+    def __init__(self, model: Learns) -> None:
         self.flops = 0
         self._model = model
         self._hooks = ExitStack()
@@ -129,7 +148,7 @@ class _Layers:
         # A transposed convolution uses its weights once at each place of what it is given, the others of what they
         # make; either's channels come first in the weight's shape.
         seen = given[0] if isinstance(layer, nn.ConvTranspose2d) else made
-        passes = 3 if given[0].requires_grad else 2
+        passes = 1 + (made.requires_grad and given[0].requires_grad) + (made.requires_grad and weight.requires_grad)
         self.flops += passes * 2 * weight.numel() * (seen.numel() // weight.shape[0])
 
 

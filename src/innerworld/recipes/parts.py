@@ -94,13 +94,7 @@ def parts_folder(path: Path) -> Path:
 
 def begun(path: Path) -> Collection | None:
     """The collection whose parts wait for the store at `path`, if there is one. Raises `UserError`."""
-    plan = parts_folder(path) / "collection.json"
-    try:
-        return build(Collection, json.loads(plan.read_text(encoding="utf-8")), str(plan))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise UserError(f"cannot read {plan}: {error}. Delete its folder to begin anew") from None
+    return _noted(parts_folder(path) / "collection.json")
 
 
 def collect_part(collection: Collection, spec: Spec, folder: Path, k: int) -> str:
@@ -166,8 +160,8 @@ def _join(store: Store, parts: list[range], folder: Path, joined: int) -> int:
 def _claim(collection: Collection, folder: Path) -> None:
     """Note whose parts are in the folder; refuse those of another collection; sweep out what killed workers left."""
     plan = folder / "collection.json"
-    if plan.exists():
-        old, new = (flat(json.loads(each)) for each in (plan.read_text("utf-8"), collection.model_dump_json()))
+    if (before := _noted(plan)) is not None:
+        old, new = (flat(each.model_dump(mode="json")) for each in (before, collection))
         for key in old.keys() - PATIENCE:
             if old[key] != new.get(key):
                 raise UserError(
@@ -178,6 +172,15 @@ def _claim(collection: Collection, folder: Path) -> None:
     write_atomic(plan, [collection.model_dump_json(indent=2).encode()])
     for leftover in folder.glob("*.tmp"):
         shutil.rmtree(leftover)
+
+
+def _noted(plan: Path) -> Collection | None:
+    try:
+        return build(Collection, json.loads(plan.read_text(encoding="utf-8")), str(plan))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"cannot read {plan}: {error}. Delete its folder to begin anew") from None
 
 
 def _check_seen(path: Path, host: str) -> None:

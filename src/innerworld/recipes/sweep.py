@@ -20,7 +20,7 @@ from innerworld.cluster import Place
 from innerworld.config import build, override
 from innerworld.disk import write_atomic
 from innerworld.errors import UserError, nearest
-from innerworld.models import MODELS
+from innerworld.families import FAMILIES
 from innerworld.recipes.lesson import Lesson, teach
 
 LONGEST_NAME = 120
@@ -87,7 +87,7 @@ def trials(base: Lesson, grid: Mapping[str, Sequence[Any]], seeds: int = 1) -> l
         words = [f"{key}={json.dumps(value)}" for key, value in settings.items()]
         for seed in range(base.train.seed, base.train.seed + seeds):
             lesson = override(base, [*words, f"train.seed={seed}"] if "train.seed" not in grid else words)
-            model = build(MODELS[lesson.family].Config, lesson.model, "model")
+            model = build(FAMILIES[lesson.family].Config, lesson.model, "model")
             lesson = lesson.model_copy(update={"model": model.model_dump(mode="json")})
             made.append(Trial(settings, lesson.train.seed, lesson))
     return made

@@ -26,14 +26,14 @@ class Backend:
 
 @lru_cache(1)
 def backend() -> Backend:
-    """TorchCodec where it works, for it is faster, else PyAV. Raises `UserError` if neither is here.
+    """TorchCodec where it works, else PyAV. Raises `UserError` if neither is here.
 
     TorchCodec needs PyAV beside it, which reads the index of a file.
     """
     if find_spec("av") is None:
         raise UserError('no video can be read here: pip install "innerworld[data]"')
     if find_spec("torchcodec") is None:
-        why = 'TorchCodec, which is faster, is not installed: pip install "innerworld[fast]"'
+        why = 'TorchCodec is not installed: pip install "innerworld[fast]"'
         return Backend("av", version("av"), why)
     try:
         import torchcodec.decoders  # noqa: F401  # pyright: ignore[reportMissingImports]  (an extra)

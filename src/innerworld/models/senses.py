@@ -1,0 +1,177 @@
+"""The senses of a model that paints: sensors → tokens, by eyes of its own or borrowed ones, and beliefs → sensors."""
+
+from __future__ import annotations
+
+import math
+from typing import cast
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from innerworld.config import Config
+from innerworld.errors import UserError
+from innerworld.models.eyes import BorrowConfig, BorrowedEyes
+from innerworld.models.tokens import look
+from innerworld.nn.block_gru import BlockLinear
+from innerworld.nn.conv import ChannelNorm, ConvDecoder, ConvEncoder, Output, Resize
+from innerworld.nn.mlp import MLP
+from innerworld.nn.sensors import image_in, image_out, symexp, symlog
+from innerworld.types import Obs, Spec
+
+GRID = 16  # side of the pictures by which states are compared, pixels
+
+
+class SensesConfig(Config):
+    eyes: BorrowConfig = Field(default=BorrowConfig(), description="an encoder of perception instead of the own eyes")
+    depth: int = Field(default=4, description="image channels, times `mults`", ge=1)
+    units: int = Field(default=64, description="width of the vector encoder, the decoder and the heads", ge=1)
+    layers: int = Field(default=3, description="layers of the vector encoder and decoder", ge=1)
+    image: Resize = Field(default="maxpool", description="how images shrink: maxpool (paper) or strided (fast)")
+    output: Output = Field(default="sigmoid", description="decoded pixels: sigmoid (V3) or linear (v1, v2)")
+    mults: tuple[int, ...] = Field(default=(2, 3, 4, 4), description="channels per stage, times `depth`", min_length=1)
+    kernel: int = Field(default=5, description="side of the image kernels, pixels; odd for maxpool", ge=2)
+    image_size: int | None = Field(default=None, description="side at which images are seen, pixels (none: own)", ge=8)
+
+
+class Encoder(nn.Module):
+    """Sensors → tokens `... e`: pictures are stacked along their channels, or each looked at with borrowed eyes."""
+
+    def __init__(self, config: SensesConfig, spec: Spec, borrowed: list[BorrowedEyes]) -> None:
+        super().__init__()
+        self.images, self.vectors, self.size = spec.images(), spec.vectors(), config.image_size
+        self.width = 0
+        if self.vectors:
+            self.mlp = MLP(sum(spec.obs[name][0] for name in self.vectors), config.units, config.layers)
+            self.width += config.units
+        self.eyes = nn.ModuleList(borrowed)  # in the order of `images`
+        if borrowed:
+            self.width += sum(eyes.width for eyes in borrowed)
+        elif self.images:
+            channels = sum(spec.obs[name][2] for name in self.images)
+            self.conv = ConvEncoder(
+                channels, _sides(config, spec), config.depth, config.mults, config.kernel, config.image
+            )
+            self.width += self.conv.width
+
+    def forward(self, obs: Obs) -> tuple[Tensor, Obs]:
+        """The tokens, and the sensors as the decoder tells them: pictures `... c y x`, vectors in symlog."""
+        pictures = {name: image_in(obs[name], self.size).unflatten(0, obs[name].shape[:-3]) for name in self.images}
+        vectors = {name: symlog(obs[name].float()) for name in self.vectors}
+        tokens = []
+        if vectors:
+            tokens.append(self.mlp(torch.cat(list(vectors.values()), dim=-1)))
+        if self.eyes:
+            tokens += [
+                _look(cast(BorrowedEyes, eyes), obs, name) for name, eyes in zip(self.images, self.eyes, strict=True)
+            ]
+        elif pictures:
+            picture = torch.cat(list(pictures.values()), dim=-3)
+            tokens.append(self.conv(picture.flatten(0, -4)).unflatten(0, picture.shape[:-3]))
+        return torch.cat(tokens, dim=-1), pictures | vectors
+
+
+class Decoder(nn.Module):
+    """Memory and features → sensors, and how far they are from the real ones."""
+
+    def __init__(self, config: SensesConfig, spec: Spec, deter: int, flat: int, blocks: int) -> None:
+        super().__init__()
+        self.spec, self.deter = spec, deter
+        self.images, self.vectors = spec.images(), spec.vectors()
+        # An error is that of the sensor's own pixels: seeing them smaller saves time and must not lighten pictures.
+        self.pixels = {name: math.prod(spec.obs[name][:2]) / math.prod(_sides(config, spec)) for name in self.images}
+        if self.vectors:
+            width = sum(spec.obs[name][0] for name in self.vectors)
+            self.mlp = MLP(deter + flat, config.units, config.layers, out_dim=width)
+        if self.images:
+            channels = sum(spec.obs[name][2] for name in self.images)
+            self.conv = ConvDecoder(
+                channels, _sides(config, spec), config.depth, config.mults, config.kernel, config.image, config.output
+            )
+            self.map = _StartMap(deter, flat, config.units, blocks, self.conv.start)
+            y, x = _sides(config, spec)
+            self.grid = min(y, GRID), min(x, GRID)
+            self.root: Tensor
+            self.register_buffer("root", _energy_root(*self.grid), persistent=False)
+
+    def sensors(self, deter: Tensor, feat: Tensor) -> Obs:
+        """As `obs` has them: pictures `b y x c` in [0, 1], vectors `b n`."""
+        pictures, vectors = self._pictures(deter, feat), self._vectors(feat)
+        seen = {name: image_out(picture.clamp(0, 1), self.spec.obs[name]) for name, picture in pictures.items()}
+        return seen | {name: symexp(vector) for name, vector in vectors.items()}
+
+    def losses(self, deter: Tensor, feat: Tensor, ready: Obs) -> dict[str, Tensor]:
+        """Squared error of each sensor, summed over its pixels or numbers, of states `b t ...`: scalars."""
+        deter, feat = deter.flatten(0, 1), feat.flatten(0, 1)
+        told = self._pictures(deter, feat) | self._vectors(feat)
+        errors = {name: (x - ready[name].flatten(0, 1)).square().flatten(1).sum(1).mean() for name, x in told.items()}
+        return {name: error * self.pixels.get(name, 1.0) for name, error in errors.items()}
+
+    def place(self, deter: Tensor, feat: Tensor) -> Tensor:
+        """What is where, `b e`: the squared distance of two of these grows with the way that things have moved.
+
+        Pictures are compared by the energy distance (Székely): Δᵀ K Δ for the difference Δ of two coarse pictures,
+        with K falling linearly with the distance of two pixels; a dot moved by r is then r away, however far. So here
+        is K^½ times the picture. Vectors count as they are, in symlog.
+        """
+        seen = list(self._vectors(feat).values())
+        for picture in self._pictures(deter, feat).values():
+            coarse = F.adaptive_avg_pool2d(picture, self.grid).flatten(2)  # b c (y x)
+            seen.append((coarse @ self.root).flatten(1))
+        return torch.cat(seen, dim=-1)
+
+    def _pictures(self, deter: Tensor, feat: Tensor) -> dict[str, Tensor]:
+        """`b c y x` each, at the size at which they are seen."""
+        if not self.images:
+            return {}
+        picture = self.conv(self.map(deter, feat[:, self.deter :]))
+        return dict(zip(self.images, picture.split([self.spec.obs[name][2] for name in self.images], 1), strict=True))
+
+    def _vectors(self, feat: Tensor) -> dict[str, Tensor]:
+        """`b n` each, in symlog."""
+        if not self.vectors:
+            return {}
+        vector = self.mlp(feat)
+        return dict(zip(self.vectors, vector.split([self.spec.obs[name][0] for name in self.vectors], -1), strict=True))
+
+
+class _StartMap(nn.Module):
+    """Memory `b d` and latent `b s` → the decoder's smallest map `b c y x`; a block paints its own channels."""
+
+    def __init__(self, deter: int, flat: int, units: int, blocks: int, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        c, y, x = self.shape = shape
+        self.memory = BlockLinear(deter, c * y * x, blocks)
+        self.latent = MLP(flat, 2 * units, layers=1, out_dim=c * y * x)
+        self.norm = ChannelNorm(c)
+
+    def forward(self, deter: Tensor, stoch: Tensor) -> Tensor:
+        return F.silu(self.norm((self.memory(deter) + self.latent(stoch)).unflatten(-1, self.shape)))
+
+
+def _look(eyes: BorrowedEyes, obs: Obs, sensor: str) -> Tensor:
+    """One vector for each frame: `... e`."""
+    tokens = look(eyes, obs, sensor)  # ... s d
+    return eyes.pooled(tokens.flatten(0, -3)).unflatten(0, tokens.shape[:-2])
+
+
+def _energy_root(y: int, x: int) -> Tensor:
+    """K^½, `(y x) (y x)`: K = -distance on the unit square, centred to be positive, plus the mean."""
+    rows, columns = (torch.arange(side, dtype=torch.float64) / max(y, x) for side in (y, x))
+    points = torch.cartesian_prod(rows, columns)
+    mean = torch.full((y * x, y * x), 1 / (y * x), dtype=torch.float64)
+    centre = torch.eye(y * x, dtype=torch.float64) - mean
+    values, vectors = torch.linalg.eigh(mean - centre @ torch.cdist(points, points) @ centre)
+    return (vectors * values.clamp(min=0).sqrt() @ vectors.T).float()
+
+
+def _sides(config: SensesConfig, spec: Spec) -> tuple[int, int]:
+    """y and x at which all images are seen."""
+    if config.image_size is not None:
+        return config.image_size, config.image_size
+    sides = {spec.obs[name][:2] for name in spec.images()}
+    if len(sides) > 1:
+        raise UserError(f"images of different sizes {sorted(sides)}: set image_size, so that all are seen at one")
+    y, x = sides.pop()
+    return y, x
