@@ -30,7 +30,7 @@ def main(run: Path, out: Path) -> None:
     model, taught, store = load_learner(run)
     control = two_rooms().control
     learn, held_out = episodes(taught, store)
-    worlds = goal_worlds(store, taught, 2 * SHOWN)
+    worlds = goal_worlds(store, 2 * SHOWN)
     tasks = draw_goals(store, held_out, worlds, seed=3)
     played = play(worlds, tasks, agent(model, control), control.budget, seed=3)
     imagined = first_plans(model, control, tasks)

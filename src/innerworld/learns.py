@@ -36,6 +36,14 @@ class Learns(nn.Module, ABC):
     def impressions(self, clip: Clip) -> Tensor:
         """What is made of each moment of a clip: `b t+1 d`, which probes and the collapse watch read."""
 
+    def tokens(self, clip: Clip) -> Tensor:
+        """What a picture of each moment may be drawn from: `b t+1 s d`; the impression, but of eyes their tokens."""
+        return self.impressions(clip)[:, :, None]
+
+    def reads(self, stored: Spec) -> list[str]:
+        """The sensors of a store that clips to learn from must carry. Raises `UserError` for one that lacks them."""
+        return list(stored.only(*self.spec.obs).obs)
+
     @classmethod
     def actions_in(cls, length: int) -> int:
         """How many actions a clip of that `length` has: it is told in actions, of eyes in frames."""

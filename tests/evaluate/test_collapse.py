@@ -173,14 +173,16 @@ def test_watch_restores_the_mode_when_the_model_fails(monkeypatch: pytest.Monkey
 def test_watch_warns_once_when_a_collapse_stays(caplog: pytest.LogCaptureFixture) -> None:
     model = build()
     watch = CollapseWatch(model, clip())
+    weight = model.look.weight.detach().clone()
     watch()
     with torch.no_grad():
         model.look.weight.zero_()
-    watch()
-    assert not caplog.messages
-    watch()
-    watch()
+    assert "alarm" not in watch() and not caplog.messages
+    assert watch()["alarm"] == watch()["alarm"] == 1
     assert len(caplog.messages) == 1
+    with torch.no_grad():
+        model.look.weight.copy_(weight)
+    assert "alarm" not in watch()
     assert "the features have collapsed (effective rank 1.00 of 6)" in caplog.text
 
 

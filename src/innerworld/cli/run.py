@@ -16,8 +16,9 @@ from innerworld.cli.verb import Answer, Call, Verb
 from innerworld.cluster import connect
 from innerworld.config import Config, override
 from innerworld.errors import UserError, choose
-from innerworld.plan import PLANNERS, Planner
+from innerworld.plan import PLANNERS
 from innerworld.recipes.demo import demo
+from innerworld.recipes.published import PUBLISHED
 from innerworld.recipes.single import evaluate_run, plan_run
 from innerworld.recipes.two_rooms import Control, two_rooms
 from innerworld.training import Interrupted
@@ -36,15 +37,15 @@ class DemoFlags:
 
 @dataclass(frozen=True)
 class EvaluateFlags:
-    """Judge a taught model on held-out episodes, and let it reach goals where its world has any. key=value changes
-    the search, whose settings are listed below."""
+    """Judge a taught model on held-out episodes, and let it reach goals where its world has any; of eyes judge what
+    they keep of what they see. key=value changes the search, whose settings are listed below."""
 
     run: tyro.conf.Positional[Path]
     """folder of the run, as `innerworld train` makes it; the report goes there, too"""
     data: Path | None = None
     """folder of another store to judge it on; None: the one it was taught from"""
     planner: str = "icem"
-    """a name of `innerworld planners`"""
+    """a name of `innerworld planners`, or a paper's: lewm, dino_wm, vjepa2_ac, pldm, eb_jepa, ..."""
     episodes: int = 100
     """goals to be reached"""
     seed: int = 0
@@ -53,6 +54,8 @@ class EvaluateFlags:
     """processes that share the goals; the results are the same for any number. None: this process alone"""
     cluster: str = "local"
     """where they run: local, ray, or the address of a Ray cluster (extra: cluster)"""
+    no_latents: bool = False
+    """do not show in the report what the latents keep: nearest neighbours, decoded pictures"""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class PlanFlags:
     data: Path | None = None
     """folder of another store to draw starts and goals from; None: the one it was taught from"""
     planner: str = "icem"
-    """a name of `innerworld planners`"""
+    """a name of `innerworld planners`, or a paper's: lewm, dino_wm, vjepa2_ac, pldm, eb_jepa, ..."""
     episodes: int = 4
     """goals to be reached"""
     seed: int = 0
@@ -84,15 +87,16 @@ def _demo(flags: DemoFlags, call: Call) -> Answer:
 
 def _evaluate(flags: EvaluateFlags, call: Call) -> Answer:
     _check_seed(flags.seed)
-    control = override(_control(flags.planner), [f"episodes={flags.episodes}", *call.overrides])
+    control = override(control_of(flags.planner), [f"episodes={flags.episodes}", *call.overrides])
     shared = flags.workers is not None or flags.cluster != "local"
     with connect(flags.cluster, flags.workers) if shared else nullcontext() as place:
-        return _answer(evaluate_run(flags.run, flags.data, control, flags.seed, call.quiet, call.command, place))
+        told = call.quiet, call.command
+        return _answer(evaluate_run(flags.run, flags.data, control, flags.seed, *told, place, not flags.no_latents))
 
 
 def _plan(flags: PlanFlags, call: Call) -> Answer:
     _check_seed(flags.seed)
-    control = override(_control(flags.planner), [f"episodes={flags.episodes}", *call.overrides])
+    control = override(control_of(flags.planner), [f"episodes={flags.episodes}", *call.overrides])
     values = plan_run(flags.run, flags.data, control, flags.seed, call.quiet, call.command)
     rows = [
         [_place(row["start"]), _place(row["goal"]), "yes" if row["reached"] else "no", str(row["steps"])]
@@ -110,13 +114,15 @@ def _place(state: list[float]) -> str:
     return ", ".join(f"{value:.1f}" for value in state)
 
 
-def _control(search: str = "icem") -> Control:
-    """The settings of the demo; another planner begins with its own, for the same horizon."""
+def control_of(search: str = "icem") -> Control:
+    """The settings of the demo; another planner begins with its own, for the same horizon; a paper with all of its."""
     control = two_rooms().control
     if search == control.search:
         return control
-    kind: type[Planner] = choose("planner", search, PLANNERS)
-    own = kind(horizon=control.planner["horizon"]).model_dump()
+    found = choose("planner", search, {**PLANNERS, **PUBLISHED})
+    if isinstance(found, Control):
+        return found
+    own = found(horizon=control.planner["horizon"]).model_dump()
     return control.model_copy(update={"search": search, "planner": own})
 
 
@@ -155,7 +161,7 @@ def _demo_settings(console: Console, words: Sequence[str]) -> None:
 
 
 def _control_settings(console: Console, words: Sequence[str]) -> None:
-    _settings(console, _control())
+    _settings(console, control_of())
 
 
 def _settings(console: Console, config: Config) -> None:

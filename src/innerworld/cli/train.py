@@ -15,7 +15,8 @@ import tyro
 from pydantic import create_model
 from rich.console import Console
 
-from innerworld import checkpoint, families
+from innerworld import checkpoint
+from innerworld.cli.preset import NO_PRESET, begin
 from innerworld.cli.table import FIELD, field_rows, say, show_table
 from innerworld.cli.verb import Answer, Call, Verb
 from innerworld.config import Config, build, dotted, override
@@ -23,10 +24,9 @@ from innerworld.errors import UserError, choose
 from innerworld.families import FAMILIES, first_preset
 from innerworld.learns import Learns
 from innerworld.recipes.lesson import FREE_OF_LESSON, Lesson, read, teach
+from innerworld.recipes.training_page import show_training
 from innerworld.team import Agreed, launched, rank
 from innerworld.training import FREE_ON_RESUME, Interrupted, Strategy, TrainConfig, launch, this_program
-
-NO_PRESET = "none"
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class TrainFlags:
     family: tyro.conf.Positional[str]
     """a name of `innerworld models`"""
     out: Path
-    """folder of the run: checkpoints, log.jsonl, run.json"""
+    """folder of the run: checkpoints, log.jsonl, run.json, train.html"""
     data: str | None = None
     """folder of the store; with --resume it is known"""
     preset: str | None = None
@@ -49,6 +49,9 @@ class TrainFlags:
     """clips in a training step"""
     length: int = 12
     """actions in a clip; for eyes frames"""
+    stages: tuple[str, ...] = ()
+    """small and short clips first, instead of --length: BEGIN:LENGTH:SIZE for each stage, its first step, the clips'
+    length and the pictures' side in pixels (without :SIZE as the store has them), such as 0:16:128 9000:64:256"""
     frame_skip: int = 1
     """steps joined into one"""
     held_out: float = 0.1
@@ -63,13 +66,15 @@ class TrainFlags:
     """processes that train together, one for each GPU; torchrun works, too"""
     strategy: Strategy = "ddp"
     """how they share: ddp, each has the whole model; fsdp, each has a part of it"""
+    no_page: bool = False
+    """do not write train.html at the end: curves, the collapse alarm, nearest neighbours, decoded pictures"""
     track: tuple[str, ...] = ()
     """trackers beside log.jsonl: tensorboard, trackio, wandb (extras: track, trackio)"""
     resume: bool = False
     """go on with the run in the folder, with its own settings; train.steps may grow"""
 
 
-OF_LESSON = ("data", "sensors", "batch", "length", "frame_skip", "held_out", "split_seed", *FREE_OF_LESSON)
+OF_LESSON = ("data", "sensors", "batch", "length", "stages", "frame_skip", "held_out", "split_seed", *FREE_OF_LESSON)
 """Flags that are fields of the lesson, too."""
 
 
@@ -83,7 +88,18 @@ def _train(flags: TrainFlags, call: Call) -> Answer:
     began = time.perf_counter()
     with _first_one_speaks():
         model = teach(lesson, flags.out, call.quiet, flags.resume, call.command, flags.strategy, flags.track)
-    return _answer(model, lesson, flags.out, time.perf_counter() - began)
+    seconds = time.perf_counter() - began
+    page = _page(flags.out, call) if rank() == 0 and not flags.no_page else None
+    return _answer(model, lesson, flags.out, seconds, page)
+
+
+def _page(folder: Path, call: Call) -> Path | None:
+    """What was learnt is safe by now: where it cannot be shown, a warning says why."""
+    try:
+        return show_training(folder, call.quiet, call.command)
+    except UserError as error:
+        logging.getLogger(__name__).warning("no train.html was written: %s", error)
+        return None
 
 
 @contextmanager
@@ -104,7 +120,9 @@ def _lesson(flags: TrainFlags, call: Call) -> Lesson:
         raise UserError("missing --data: the folder of a store, as `innerworld collect` makes it")
     if checkpoint.exists(flags.out):  # a run.json alone is a run that failed before it began
         raise UserError(f"{flags.out} already holds a run: continue it with --resume, or give another folder")
-    model, train = _changed(_begin(flags.family, flags.preset), TrainConfig(), call.overrides)
+    if flags.stages and "length" in call.given:
+        raise UserError("--stages says how long clips are: leave out --length")
+    model, train = _changed(begin(flags.family, flags.preset), TrainConfig(), call.overrides)
     chosen = {name: value for name, value in vars(flags).items() if name in OF_LESSON}
     return build(Lesson, {**chosen, "family": flags.family, "model": model.model_dump(mode="json"), "train": train})
 
@@ -119,18 +137,12 @@ def _lesson_to_resume(flags: TrainFlags, call: Call) -> Lesson:
         if name in call.given and was != given and name not in FREE_OF_LESSON:
             _refuse(flags.out, f"--{name.replace('_', '-')}", was, given)
     own = build(FAMILIES[before.family].Config, before.model, f"{flags.out}: model")
-    start = _begin(flags.family, flags.preset) if "preset" in call.given else own
+    start = begin(flags.family, flags.preset) if "preset" in call.given else own
     model, train = _changed(start, before.train, call.overrides)
     _refuse_difference(flags.out, "model", own, model)
     _refuse_difference(flags.out, "train", before.train, train)
     free = {name: vars(flags)[name] for name in FREE_OF_LESSON if name in call.given}
     return before.model_copy(update={"train": train, **free})
-
-
-def _begin(family: str, preset: str | None) -> Config:
-    if preset is None or not FAMILIES[family].presets:
-        return families.config(family, first_preset(family))
-    return families.config(family, None if preset == NO_PRESET else preset)
 
 
 def _changed(model: Config, train: TrainConfig, words: list[str]) -> tuple[Config, TrainConfig]:
@@ -157,7 +169,7 @@ def _refuse(folder: Path, name: str, was: Any, given: Any) -> None:
     raise UserError(f"{folder} was begun with {name} {was}, not {given}: leave out {name}, or begin a new run")
 
 
-def _answer(model: Learns, lesson: Lesson, folder: Path, seconds: float) -> Answer:
+def _answer(model: Learns, lesson: Lesson, folder: Path, seconds: float, page: Path | None) -> Answer:
     values = {
         "run": str(folder),
         "family": lesson.family,
@@ -167,11 +179,14 @@ def _answer(model: Learns, lesson: Lesson, folder: Path, seconds: float) -> Answ
         "steps": lesson.train.steps,
         "seconds": round(seconds, 1),
         "last": _last_row(folder / "log.jsonl"),
+        "page": None if page is None else str(page),
     }
 
     def show(console: Console) -> None:
         say(console, f"{folder}: {lesson.family}, {values['parameters']} parameters, {lesson.train.steps} steps")
         say(console, "  ".join(f"{name} {value:.4g}" for name, value in values["last"].items() if value is not None))
+        if page is not None:
+            say(console, f"page: {page}")
 
     return Answer(values, show, told=rank() == 0)
 
@@ -192,7 +207,7 @@ def _settings(console: Console, words: Sequence[str]) -> None:
     choose("family", family, FAMILIES)
     preset = _preset(words) or first_preset(family) or NO_PRESET
     say(console, f"\nKeys, as key=value; defaults of {family} are those of --preset {preset}:\n")
-    show_table(console, FIELD, field_rows(_begin(family, preset), "model.") + field_rows(TrainConfig(), "train."))
+    show_table(console, FIELD, field_rows(begin(family, preset), "model.") + field_rows(TrainConfig(), "train."))
 
 
 def _preset(words: Sequence[str]) -> str | None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -13,10 +11,12 @@ from torch.nn import functional as F
 
 from innerworld.errors import UserError, nearest
 from innerworld.evaluate.probing import linear_probe
+from innerworld.evaluate.untouched import untouched
 from innerworld.learns import Learns
 from innerworld.types import Clip
 
 PAIRED = 1024  # rows that uniformity compares, each with each: they are evenly chosen where there are more
+COLLAPSED = 1.5  # effective rank below which the alarm counts
 COMMON = 1e-3  # how much is left of what all moments have in common, where that is most of them
 logger = logging.getLogger(__name__)
 
@@ -95,7 +95,8 @@ class CollapseWatch:
 
     `clip` is the held-out experience, one row per episode; `sensor` is what a probe reads off the features (None: no
     probe). Leaves no trace: gradients, training mode and random state are as before. Warns once through `logging`
-    when two calls in a row find the features collapsed; an untrained model may look so at its first step.
+    when two calls in a row find the features collapsed (an untrained model may look so at its first step), and from
+    then on gives `alarm` = 1 as long as they are.
     Raises `UserError` for a sensor that the clip lacks or that is not a vector, or fewer than two rows to probe.
     """
 
@@ -115,14 +116,14 @@ class CollapseWatch:
         else:
             rows, times = self.clip.obs[self.sensor].shape[:2]
             metrics = collapse(features, self.clip.obs[self.sensor].flatten(0, 1), split=rows // 2 * times)
-        self._warn(metrics, features.shape[1])
-        return metrics | {
+        metrics |= {
             "alignment": alignment(moments[:, :-1], moments[:, 1:]),
             "uniformity": uniformity(features),
         }
+        return metrics | self._alarm(metrics, features.shape[1])
 
-    def _warn(self, metrics: dict[str, float], d: int) -> None:
-        collapsed = d > 1 and metrics["effective_rank"] < 1.5
+    def _alarm(self, metrics: dict[str, float], d: int) -> dict[str, float]:
+        collapsed = d > 1 and metrics["effective_rank"] < COLLAPSED
         self._alarms = self._alarms + 1 if collapsed else 0
         if self._alarms == 2:
             logger.warning(
@@ -131,6 +132,7 @@ class CollapseWatch:
                 metrics["effective_rank"],
                 d,
             )
+        return {"alarm": 1.0} if self._alarms >= 2 else {}
 
 
 def _check(clip: Clip, sensor: str) -> None:
@@ -145,31 +147,14 @@ def _check(clip: Clip, sensor: str) -> None:
 
 def _features(model: Learns, clip: Clip) -> Tensor:
     """What the model makes of the clip: `b t+1 d`. Neither gradients nor mode nor random state change."""
-    device = next(model.parameters()).device
-    modes = {module: module.training for module in model.modules()}
-    try:
-        with torch.no_grad(), _same_random(device):
-            model.eval()
-            return model.impressions(clip.to(device)).float()
-    finally:
-        for module, training in modes.items():
-            module.training = training  # each its own: part of a model may be frozen in eval mode
+    with untouched(model) as device:
+        return model.impressions(clip.to(device)).float()
 
 
 def _apart(moments: Tensor) -> Tensor:
     """`b t d` around their mean, of which a thousandth stays: what moves less than that is still one point."""
     mean = moments.mean(dim=(0, 1))
     return moments - (1 - COMMON) * mean
-
-
-@contextmanager
-def _same_random(device: torch.device) -> Iterator[None]:
-    """Leave torch's global random state as it was, on the CPU and on `device`."""
-    mps = torch.mps.get_rng_state() if device.type == "mps" else None
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        yield
-    if mps is not None:
-        torch.mps.set_rng_state(mps)
 
 
 def _probe(x: Tensor, state: Tensor, split: int | None) -> dict[str, float]:

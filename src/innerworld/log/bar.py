@@ -11,7 +11,7 @@ from rich.console import Console
 from innerworld.log.log import Row
 from innerworld.log.meter import Meter
 
-SHOWN = ("loss", "effective_rank", "probe_r2")
+SHOWN = ("stage", "loss", "effective_rank", "probe_r2")
 """What a bar shows of the last measurements, if it is measured."""
 
 

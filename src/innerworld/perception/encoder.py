@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -37,12 +38,11 @@ class Encoder(Learns):
 
     def impressions(self, clip: Clip) -> Tensor:
         """The mean of each frame's tokens, each frame seen alone: `b t+1 d`."""
-        frames = {name: clip.obs[name].flatten(0, 1) for name in self.spec.obs}
-        n = len(clip.action) * (clip.length + 1)
-        seen = [
-            self.encode(each(lambda value, i=i: value[i : i + FRAMES], frames)).mean(dim=1) for i in range(0, n, FRAMES)
-        ]
-        return torch.cat(seen).unflatten(0, (-1, clip.length + 1))
+        return torch.cat([tokens.mean(dim=1) for tokens in self._seen(clip)]).unflatten(0, (-1, clip.length + 1))
+
+    def tokens(self, clip: Clip) -> Tensor:
+        """Each frame's tokens, each frame seen alone: `b t+1 s d`."""
+        return torch.cat(list(self._seen(clip))).unflatten(0, (-1, clip.length + 1))
 
     @classmethod
     def actions_in(cls, length: int) -> int:
@@ -50,3 +50,9 @@ class Encoder(Learns):
         if length < 2:
             raise UserError("eyes learn from clips of 2 frames or more: give a greater --length")
         return length - 1
+
+    def _seen(self, clip: Clip) -> Iterator[Tensor]:
+        """The tokens of some frames after the other, each `f s d`."""
+        frames = {name: clip.obs[name].flatten(0, 1) for name in self.spec.obs}
+        for i in range(0, len(clip.action) * (clip.length + 1), FRAMES):
+            yield self.encode(each(lambda value, i=i: value[i : i + FRAMES], frames))

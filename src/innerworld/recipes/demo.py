@@ -9,7 +9,8 @@ from typing import Any
 from innerworld.config import flat
 from innerworld.disk import write_atomic
 from innerworld.errors import UserError
-from innerworld.recipes.pages import page
+from innerworld.recipes.latents import look_at
+from innerworld.recipes.pages import Judged, page
 from innerworld.recipes.stages import Outcome, educate, examine, gather, lesson, own_controls, write_results
 from innerworld.recipes.two_rooms import Run
 from innerworld.report import write
@@ -33,8 +34,10 @@ def demo(run: Run, folder: Path, quiet: bool = False, command: str = "innerworld
     learners = {name: (model, lessons[name]) for name, model in taught.items()}
     own = own_controls(run)
     outcome = examine(learners, store, run.control, run.seed, quiet, own)
+    look_at(outcome, lessons, store, run.seed, quiet)
     folders = {name: folder / name for name in run.schools}
-    made = page(f"innerworld: {run.env}", LEAD, command, outcome, lessons, folders, store, run.control, run.seed, own)
+    judged = Judged(outcome, lessons, folders, store, run.control, run.seed, own)
+    made = page(f"innerworld: {run.env}", LEAD, command, judged)
     return finish(outcome, run.model_dump(mode="json"), made, folder)
 
 

@@ -12,12 +12,13 @@ from typing import Any
 
 from innerworld import checkpoint, models
 from innerworld.cluster import Place
-from innerworld.data import POLICIES, About, Store, collect
+from innerworld.data import POLICIES, About, Store, collect, spec_of_skip
 from innerworld.disk import write_atomic
 from innerworld.envs import make, spec_of
 from innerworld.errors import UserError, choose
-from innerworld.evaluate.control import Played, Tasks, play, play_policy, summary
+from innerworld.evaluate.control import Played, Tasks, play, play_policy, play_shown, summary
 from innerworld.evaluate.judge import Knowledge, judge
+from innerworld.evaluate.latents import Latents
 from innerworld.log import progress
 from innerworld.recipes.goals import agent, draw_goals, goal_worlds, oracle
 from innerworld.recipes.lesson import Lesson, episodes, read, teach
@@ -33,12 +34,16 @@ class Outcome:
     models: dict[str, WorldModel] = field(default_factory=dict)
     knowledge: dict[str, Knowledge] = field(default_factory=dict)
     tasks: Tasks | None = None
-    played: dict[str, Played] = field(default_factory=dict)  # also "oracle", "uniform", "smooth"
+    played: dict[str, Played] = field(default_factory=dict)  # also "oracle", "uniform", "smooth", "replay"
+    skips: dict[str, int] = field(default_factory=dict)  # the frame_skip of each lesson
+    latents: dict[str, Latents] = field(default_factory=dict)  # of those that see pictures, if somebody looked
     untried: str = ""  # why no goals were tried, if none were
 
     def results(self) -> dict[str, dict[str, float]]:
         """All numbers, by who was judged."""
         found: dict[str, dict[str, float]] = {name: dict(known.metrics) for name, known in self.knowledge.items()}
+        for name, seen in self.latents.items():
+            found[name] = found.get(name, {}) | seen.metrics
         if self.tasks is not None:
             for name, played in self.played.items():
                 found[name] = found.get(name, {}) | summary(played, self.tasks.far[: len(played.success)])
@@ -69,24 +74,26 @@ def educate(run: Run, folder: Path, quiet: bool = False, command: str = "") -> d
     taught: dict[str, WorldModel] = {}
     for name in run.schools:
         model = teach(lesson(run, name, folder), folder / name, quiet, checkpoint.exists(folder / name), command)
-        assert isinstance(model, WorldModel), f"{name} is a name of MODELS, or `lesson` had refused it"
+        assert isinstance(model, WorldModel), f"{name} is of a family of MODELS, or `lesson` had refused it"
         taught[name] = model
     return taught
 
 
 def lesson(run: Run, name: str, folder: Path) -> Lesson:
-    """What the run teaches to the family `name`."""
+    """What the run teaches to the school `name`."""
     school = run.schools[name]
+    family = school.family or name
     words = [f"{key}={json.dumps(value)}" for key, value in school.model.items()]
     return Lesson(
-        family=name,
+        family=family,
         data=str(folder / "data"),
         sensors=("pixels",),
         held_out=run.held_out,
         split_seed=run.seed,
         batch=school.batch,
         length=school.length,
-        model=models.config(name, school.preset, words).model_dump(mode="json"),
+        frame_skip=school.frame_skip,
+        model=models.config(family, school.preset, words).model_dump(mode="json"),
         train=school.train,
     )
 
@@ -107,6 +114,7 @@ def examine(
     `place`, its workers share the goals.
     """
     outcome = Outcome({name: model.to("cpu") for name, (model, _) in learners.items()})
+    outcome.skips = {name: taught.frame_skip for name, (_, taught) in learners.items()}
     with progress("judge", len(learners), quiet) as show:
         for done, (name, (model, taught)) in enumerate(learners.items(), 1):
             learn, held_out = episodes(taught, store)
@@ -114,30 +122,34 @@ def examine(
             show(done)
     first = next(iter(learners.values()))[1]
     try:
-        worlds = goal_worlds(store, first, control.episodes)
-        outcome.tasks = tasks = draw_goals(store, episodes(first, store)[1], worlds, seed)
+        worlds = goal_worlds(store, control.episodes)
+        outcome.tasks = tasks = draw_goals(store, episodes(first, store)[1], worlds, seed, control)
     except UserError as error:
         outcome.untried = str(error)
         return outcome
     players = dict(outcome.models)
-    truth = oracle(worlds, store.spec)
+    truth = oracle(worlds, spec_of_skip(store.spec, first.frame_skip), first.frame_skip)  # plans in the same blocks
     if truth is not None:
         players["oracle"] = truth
+        outcome.skips["oracle"] = first.frame_skip
     controls = {name: own.get(name, control) for name in players}
     if place is None:
         for name, model in players.items():
             its = controls[name]
-            few = worlds if its.episodes == control.episodes else goal_worlds(store, first, its.episodes)
+            few = worlds if its.episodes == control.episodes else goal_worlds(store, its.episodes)
+            mind = agent(model, its, outcome.skips.get(name, 1))
             with progress(f"reach goals: {name}", its.budget, quiet) as show:
-                played = play(few, tasks.first(its.episodes), agent(model, its), its.budget, seed, show)
+                played = play(few, tasks.first(its.episodes), mind, its.budget, seed, show)
             outcome.played[name] = played
     else:
         families = {name: taught.family for name, (_, taught) in learners.items()} | {"oracle": "oracle"}
-        match = Match.of(players, families, controls, store, tasks, seed)
+        match = Match.of(players, families, controls, store, tasks, seed, outcome.skips)
         with progress("reach goals", len(match.shares()), quiet) as show:
             outcome.played |= play_shared(match, place, show)
     for name, policy in POLICIES.items():
         outcome.played[name] = play_policy(worlds, tasks, policy(store.spec), control.budget, seed)
+    if tasks.shown is not None:
+        outcome.played["replay"] = play_shown(worlds, tasks, control.budget)
     return outcome
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from innerworld.report.content import Chart, Curve, Facts, Movie, Page, Picture, Section, Table
+from innerworld.report.content import Chart, Curve, Facts, Movie, Page, Picture, Section, Sheet, Table
 from innerworld.report.page import render, write
 
-__all__ = ["Chart", "Curve", "Facts", "Movie", "Page", "Picture", "Section", "Table", "render", "write"]
+__all__ = ["Chart", "Curve", "Facts", "Movie", "Page", "Picture", "Section", "Sheet", "Table", "render", "write"]

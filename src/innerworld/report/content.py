@@ -107,13 +107,40 @@ class Picture:
 
 
 @dataclass(frozen=True)
+class Sheet:
+    """Rows of small pictures of one size: name and pictures `n y x c`, one for each column; c is 1 or 3.
+
+    `remarks` are words below the pictures, one row of them for each row of pictures.
+    """
+
+    title: str
+    columns: Sequence[str]  # names, which may be empty
+    rows: Sequence[tuple[str, Image]]
+    remarks: Sequence[Sequence[str]] = ()
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for name, pictures in self.rows:
+            where = f"sheet {self.title!r}, row {name!r}"
+            if pictures.ndim != 4 or min(pictures.shape) < 1 or pictures.shape[1:3] != self.rows[0][1].shape[1:3]:
+                raise UserError(
+                    f"{where}: pictures have shape {pictures.shape}, expected (n, y, x, c), all of one size"
+                )
+            if len(pictures) != len(self.columns):
+                raise UserError(f"{where}: {len(pictures)} pictures, there are {len(self.columns)} columns")
+            _check_pixels(where, pictures)
+        if self.remarks and [len(row) for row in self.remarks] != [len(self.columns)] * len(self.rows):
+            raise UserError(f"sheet {self.title!r}: give a remark for each picture, or none")
+
+
+@dataclass(frozen=True)
 class Facts:
     """Pairs of a name and what it is."""
 
     rows: Sequence[tuple[str, str]]
 
 
-Block: TypeAlias = Chart | Table | Movie | Picture | Facts
+Block: TypeAlias = Chart | Table | Movie | Picture | Sheet | Facts
 
 
 @dataclass(frozen=True)

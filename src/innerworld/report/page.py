@@ -11,8 +11,8 @@ from pathlib import Path
 
 from innerworld.disk import reason, write_atomic
 from innerworld.errors import UserError
-from innerworld.report import chart, movie, picture
-from innerworld.report.content import Block, Chart, Facts, Movie, Page, Picture, Section, Table
+from innerworld.report import chart, movie, picture, sheet
+from innerworld.report.content import Block, Chart, Facts, Movie, Page, Picture, Section, Sheet, Table
 
 NUMBER = re.compile(r"[−+±<>≈~-]?\s*\d")  # how a cell begins that is aligned as a number
 NOTHING = ("", "–", "-", "—")
@@ -97,7 +97,14 @@ def _block(block: Block, key: str, colours: chart.Colours) -> str:
         return _movie(block, key)
     if isinstance(block, Picture):
         return f"<figure>{picture.draw(block, key)}<figcaption>{_text(block.caption)}</figcaption></figure>"
+    if isinstance(block, Sheet):
+        return _sheet(block)
     return _facts(block)
+
+
+def _sheet(block: Sheet) -> str:
+    drawn = f"<h3>{escape(block.title)}</h3>{_scrolled(sheet.draw(block), block.title)}"
+    return f'<figure class="sheet">{drawn}<figcaption>{_text(block.note)}</figcaption></figure>'
 
 
 def _movie(block: Movie, key: str) -> str:
