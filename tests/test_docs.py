@@ -124,7 +124,11 @@ def _read_command(words: list[str]) -> None:
     if "--help" in rest:
         return
     flags, overrides, _ = parse(name, verb, [word for word in rest if word not in GLOBAL])
-    for word in overrides if name == "train" else ():
-        part, _, setting = word.partition(".")
+    if name == "train":  # together, for settings may need each other
         start = {"model": families.config(flags.family, None), "train": TrainConfig()}
-        override(choose("settings", part, start), [setting])
+        given: dict[str, list[str]] = {part: [] for part in start}
+        for word in overrides:
+            part, _, setting = word.partition(".")
+            choose("settings", part, given).append(setting)
+        for part, settings in given.items():
+            override(start[part], settings)

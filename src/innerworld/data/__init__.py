@@ -6,6 +6,7 @@ from innerworld.data.clips.goals import Goals
 from innerworld.data.clips.mixture import Mixture
 from innerworld.data.clips.prefetch import Prefetched
 from innerworld.data.clips.replay import Prioritised, Recent
+from innerworld.data.clips.staged import Shrunk, Staged
 from innerworld.data.collect import collect, play
 from innerworld.data.explore import POLICIES, Policy, Remembers, Smooth, Uniform
 from innerworld.data.importers import IMPORTERS, ImportConfig, import_log
@@ -28,7 +29,9 @@ __all__ = [
     "Prioritised",
     "Recent",
     "Remembers",
+    "Shrunk",
     "Smooth",
+    "Staged",
     "Store",
     "Uniform",
     "Writer",

@@ -16,14 +16,16 @@ from pydantic import Field
 
 from innerworld import checkpoint, families
 from innerworld.config import Config, build, flat
-from innerworld.data import Clips, Store, split
+from innerworld.data import Clips, Staged, Store, split
 from innerworld.data.clips.prefetch import Prefetched
+from innerworld.data.clips.sampler import Sampler
 from innerworld.disk import write_atomic
 from innerworld.errors import UserError, choose
 from innerworld.evaluate.collapse import CollapseWatch
 from innerworld.learns import Learns
 from innerworld.lock import lock
 from innerworld.log import Bar, JsonLines, silent, tee, tracker
+from innerworld.recipes.growing import check_growth, staged, tell_stage
 from innerworld.team import join
 from innerworld.training import FREE_ON_RESUME, Strategy, TrainConfig, choose_device, train
 from innerworld.types import Spec
@@ -45,6 +47,9 @@ class Lesson(Config):
     split_seed: int = Field(default=0, description="seed of that split", ge=0)
     batch: int = Field(default=64, description="clips in a training step", ge=1)
     length: int = Field(default=12, description="actions in a clip; for eyes frames", ge=1)
+    stages: tuple[str, ...] = Field(
+        default=(), description="BEGIN:LENGTH:SIZE each: clips of that length and size from that step on; none: alike"
+    )
     frame_skip: int = Field(default=1, description="steps joined into one, their actions concatenated", ge=1)
     workers: int = Field(default=1, description="threads that read clips ahead; 0: none", ge=0)
     watch_sensor: str = Field(
@@ -81,14 +86,17 @@ def teach(
             store = Store.open(lesson.data)
             learn, judge = episodes(lesson, store)
             spec = seen(lesson, store)
-            length = actions(lesson)
-            clips = Clips(store, learn, length, lesson.batch, lesson.train.seed, lesson.frame_skip, list(spec.obs))
+            clips = _clips(lesson, store, learn, lesson.batch, list(spec.obs))
             if not resume and checkpoint.exists(folder):
                 raise UserError(f"{folder} already holds a run: continue it with --resume, or give another folder")
             torch.manual_seed(lesson.train.seed)  # for the first weights; training seeds itself
             model = families.build(lesson.family, lesson.model, clips.spec)
+            if isinstance(clips, Staged):
+                check_growth(model, lesson.stages, clips)
+            elif (sensors := model.reads(store.spec)) != list(spec.obs):
+                clips = _clips(lesson, store, learn, lesson.batch, sensors)
             lesson = _settled(lesson, model)
-            watch = _watch(model, lesson, store, judge)
+            watch = watch_of(model, lesson, store, judge)
             part = team.share(lesson.batch, "clips of a batch (--batch)")
             if team.rank == 0:
                 with lock(folder, "run"):
@@ -100,6 +108,7 @@ def teach(
             lines = open_ones.enter_context(JsonLines(folder / "log.jsonl"))
             tracked = open_ones.enter_context(tracker(track, folder, lesson.model_dump(mode="json")))
             log = tee(lines, bar, tracked)
+            log = tell_stage(log, clips) if isinstance(clips, Staged) else log
         return train(model, source, lesson.train, folder, log, watch, resume, strategy)
 
 
@@ -124,13 +133,30 @@ def episodes(lesson: Lesson, store: Store) -> tuple[np.ndarray, np.ndarray]:
 
 
 def seen(lesson: Lesson, store: Store) -> Spec:
-    """The store's spec through the lesson's sensors."""
-    return store.spec.only(*(lesson.sensors or store.spec.images() or store.spec.vectors()))
+    """The store's spec through the lesson's sensors. Raises `UserError`, also for tokens that eyes made of images."""
+    spec = store.spec.only(*(lesson.sensors or store.spec.images() or store.spec.vectors()))
+    for sensor, shape in spec.obs.items():
+        if len(shape) == 2:
+            image = sensor.partition("@")[0]
+            raise UserError(f"{sensor!r} are tokens of {image!r}: name that, tokens are found by the eyes they are of")
+    return spec
 
 
 def actions(lesson: Lesson) -> int:
     """How many actions are in the lesson's clips. Raises `UserError` for an unknown family, or too short a clip."""
     return choose("family", lesson.family, families.FAMILIES).actions_in(lesson.length)
+
+
+def _clips(lesson: Lesson, store: Store, among: np.ndarray, batch: int, sensors: list[str] | None) -> Sampler:
+    """Clips of these episodes, of one length and size or in stages."""
+
+    def cut(length: int) -> Clips:
+        t = actions(lesson.model_copy(update={"length": length}))
+        return Clips(store, among, t, batch, lesson.train.seed, lesson.frame_skip, sensors)
+
+    if not lesson.stages:
+        return cut(lesson.length)
+    return staged(lesson.stages, lesson.train.steps, cut, list(seen(lesson, store).obs))
 
 
 def _settled(lesson: Lesson, model: Learns) -> Lesson:
@@ -141,9 +167,10 @@ def _settled(lesson: Lesson, model: Learns) -> Lesson:
     return lesson.model_copy(update={"model": model.config.model_dump(mode="json")})
 
 
-def _watch(model: Learns, lesson: Lesson, store: Store, judge: np.ndarray) -> CollapseWatch:
+def watch_of(model: Learns, lesson: Lesson, store: Store, judge: np.ndarray) -> CollapseWatch:
     """Of held-out clips with all the store's sensors, so that a probe may read the state that the model never sees."""
-    held = Clips(store, judge, actions(lesson), WATCHED, lesson.train.seed, lesson.frame_skip)
+    held = _clips(lesson, store, judge, WATCHED, None)
+    held = held.parts[-1] if isinstance(held, Staged) else held  # one kind of clip all the time, or it shows the change
     lacks_state = lesson.watch_sensor == "state" and len(store.spec.obs.get("state", ())) != 1
     return CollapseWatch(
         model, held.batch(0), None if lacks_state or lesson.watch_sensor == "none" else lesson.watch_sensor

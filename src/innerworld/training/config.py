@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Literal
+from typing import Literal, Self
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from innerworld.config import Config
 from innerworld.errors import UserError, choose
+from innerworld.nn.schedules import warmup_constant_cooldown
 
 FREE_ON_RESUME = (
     "steps",
+    "cooldown",
     "log_every",
     "check_every",
     "save_every",
@@ -38,10 +40,16 @@ class TrainConfig(Config):
     steps: int = Field(default=10_000, ge=0, description="optimiser steps in all")
     lr: float = Field(default=3e-4, gt=0, description="highest learning rate")
     weight_decay: float = Field(default=0.0, ge=0, description="AdamW's decay, of parameters with two or more axes")
-    warmup: int = Field(default=0, ge=0, description="steps over which the learning rate rises from zero")
-    final_lr_fraction: float = Field(
-        default=1.0, ge=0, le=1, description="last learning rate, as a fraction of lr (cosine)"
+    schedule: Literal["cosine", "cooldown"] = Field(
+        default="cosine",
+        description="after the warm-up lr falls by half a cosine over the run; or stays, and falls straight at its end",
     )
+    warmup: int = Field(default=0, ge=0, description="steps over which the learning rate rises")
+    cooldown: int = Field(default=0, ge=0, description="schedule=cooldown: steps of that fall, the run's last ones")
+    first_lr_fraction: float = Field(
+        default=0.0, ge=0, le=1, description="where the warm-up rises from, as a fraction of lr"
+    )
+    final_lr_fraction: float = Field(default=1.0, ge=0, le=1, description="last learning rate, as a fraction of lr")
     clip_grad: float = Field(default=1.0, ge=0, description="largest norm of the gradient; 0: any")
     betas: tuple[float, float] = Field(
         default=(0.9, 0.999), description="AdamW's averaging of gradients and their squares"
@@ -77,11 +85,34 @@ class TrainConfig(Config):
         default="stop", description="when memory runs out; halve: of the micro-batch, and try the step again"
     )
 
+    @model_validator(mode="after")
+    def _the_schedule_is_whole(self) -> Self:
+        """Raises `UserError`, for what is wrong is in no single field."""
+        if self.schedule == "cosine" and self.cooldown:
+            raise UserError(f"train.cooldown={self.cooldown} is for train.schedule=cooldown: give both, or neither")
+        if self.schedule == "cooldown" and (self.cooldown == 0 or self.final_lr_fraction == 1):
+            raise UserError(
+                "train.schedule=cooldown needs train.cooldown=STEPS and train.final_lr_fraction below 1: else lr stays"
+            )
+        if self.schedule == "cooldown" and self.warmup + self.cooldown > self.steps:
+            used = f"train.warmup={self.warmup} and train.cooldown={self.cooldown}"
+            raise UserError(f"{used} do not fit into train.steps={self.steps}")
+        return self
+
 
 def learning_rate(step: int, config: TrainConfig) -> float:
-    """A straight rise over `warmup` steps, then half a cosine down to `lr * final_lr_fraction` at the last step."""
+    """A straight rise over `warmup` steps from `lr * first_lr_fraction`, then down to `lr * final_lr_fraction`.
+
+    The first step is one step up, so that it is not lost where the rise begins at zero; the last one is all the way
+    down.
+    """
+    first, final = config.lr * config.first_lr_fraction, config.lr * config.final_lr_fraction
+    if config.schedule == "cooldown":
+        return warmup_constant_cooldown(
+            step + 1, config.steps, config.lr, config.warmup, config.cooldown, start=first, final=final
+        )
     if step < config.warmup:
-        return config.lr * (step + 1) / config.warmup
+        return first + (config.lr - first) * (step + 1) / config.warmup
     part = (step - config.warmup) / max(1, config.steps - 1 - config.warmup)
     fall = 0.5 * (1 + math.cos(math.pi * min(1.0, part)))
     return config.lr * (config.final_lr_fraction + (1 - config.final_lr_fraction) * fall)

@@ -11,6 +11,7 @@ import torch
 
 from innerworld.data.clips.buffers import Buffers
 from innerworld.data.clips.rows import Late, OpenShard, Rows
+from innerworld.data.store.record import obs_dtype
 from innerworld.data.store.store import Store
 from innerworld.errors import UserError, choose
 from innerworld.types import Clip, Spec
@@ -72,7 +73,7 @@ class Cutter:
         t, k = self.history + self.length, self.frame_skip
         return Batch(
             {
-                sensor: self._buffers.empty((b, t + 1, *shape), np.uint8 if len(shape) == 3 else np.float32)
+                sensor: self._buffers.empty((b, t + 1, *shape), obs_dtype(shape))
                 for sensor, shape in self.spec.obs.items()
             },
             np.empty((b, t * k, self.store.spec.action), np.float32),
@@ -157,10 +158,7 @@ class Cutter:
         return {name: value[:, 0] for name, value in out.items()}
 
     def _frames(self, b: int) -> dict[str, np.ndarray]:
-        return {
-            sensor: np.empty((b, *shape), np.uint8 if len(shape) == 3 else np.float32)
-            for sensor, shape in self.spec.obs.items()
-        }
+        return {sensor: np.empty((b, *shape), obs_dtype(shape)) for sensor, shape in self.spec.obs.items()}
 
     def _finish(self, late: list[Late], owners: list[int]) -> None:
         """Wait for what was not in memory."""
