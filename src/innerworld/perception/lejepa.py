@@ -19,6 +19,9 @@ from innerworld.types import Clip, Obs, Spec
 
 
 class LeJEPAConfig(Config):
+    """Windows as the README of the published package has them (rbalestr-lab/lejepa, a0d6745, "GOTO hyperparameters"):
+    2 of 224 pixels that cover 0.3 to 1, 6 of 98 (96 here, which patches of 16 tile) that cover 0.05 to 0.3."""
+
     sight: SightConfig = Field(default=SightConfig(), description="what it looks at")
     vit: ViTConfig = Field(default=ViTConfig(positions="table"), description="the encoder")
     pool: Literal["mean", "class"] = Field(default="mean", description="what of the tokens stands for the view")
