@@ -6,8 +6,10 @@ import pytest
 
 from innerworld.config import Config
 from innerworld.envs.two_rooms import Dynamics
-from innerworld.models import JEPA, MODELS, RSSM, Oracle
+from innerworld.models import HJEPA, JEPA, MODELS, RSSM, Oracle
+from innerworld.models.dino_wm import DinoWM
 from innerworld.models.oracle import OracleConfig
+from innerworld.models.vjepa2_ac import VJEPA2AC
 from innerworld.testing import check_world_model
 from innerworld.types import Spec
 
@@ -19,9 +21,21 @@ WORLDS = {
 }
 JEPA_TINY = {"channels": 4, "latent": 8, "hidden": 16, "slices": 16, "heads": 2, "head_dim": 4}
 JEPA_VIT = {"encoder": "vit", "image_size": 16, "patch": 8, "vit_dim": 12, "vit_depth": 1}
+HJEPA_ABOVE = {"steps": 2, "code": 3, "hidden": 16, "depth": 1}
 RSSM_TINY = {"deter": 64, "hidden": 32, "stoch": 8, "classes": 4, "depth": 8, "units": 32, "layers": 1, "mults": (1, 2)}
 RSSM_TINY |= {"image": "strided", "image_size": 8}
+DINO_TINY = {"eyes": {"vit": {"dim": 24, "depth": 1, "heads": 2, "mlp": 32, "patch": 8}}}
+DINO_TINY |= {"depth": 2, "heads": 2, "head_dim": 12, "mlp": 32, "dropout": 0.0, "action_dim": 4, "proprio_dim": 4}
+AC_TINY = {"eyes": {"vit": {"dim": 24, "depth": 1, "heads": 2, "mlp": 32, "patch": 8, "tubelet": 2}}}
+AC_TINY |= {"dim": 24, "depth": 2, "heads": 2, "mlp": 48, "window": 3}
 SETTINGS: dict[str, dict[str, Config]] = {
+    "dino_wm": {
+        "as published": DinoWM.Config.model_validate(DINO_TINY),
+        "steered, rotary": DinoWM.Config.model_validate(
+            DINO_TINY | {"actions": "adaln", "positions": "rope", "history": 4, "rollout": 2}
+        ),
+        "no history, painting": DinoWM.Config.model_validate(DINO_TINY | {"history": 1, "decoder": 2}),
+    },
     "jepa": {
         "mlp": JEPA.Config.model_validate(JEPA_TINY),
         "mlp, all terms": JEPA.Config.model_validate(
@@ -36,12 +50,31 @@ SETTINGS: dict[str, dict[str, Config]] = {
             JEPA_TINY | JEPA_VIT | {"predictor": "transformer", "history": 3, "projector": 16}
         ),
     },
+    "hjepa": {
+        "taught along": HJEPA.Config.model_validate({"level1": JEPA_TINY, "above": HJEPA_ABOVE}),
+        "transformer below": HJEPA.Config.model_validate(
+            {"level1": JEPA_TINY | {"predictor": "transformer", "history": 3}, "above": HJEPA_ABOVE}
+        ),
+    },
     "rssm": {
         "categorical": RSSM.Config.model_validate(RSSM_TINY),
         "gaussian": RSSM.Config.model_validate(RSSM_TINY | {"latent": "gaussian"}),
     },
+    "vjepa2_ac": {
+        "remembering": VJEPA2AC.Config.model_validate(AC_TINY),
+        "as published": VJEPA2AC.Config.model_validate(
+            AC_TINY | {"remember": False, "pairing": "vjepa2", "rope_grid": 4}
+        ),
+    },
 }
-CASES = [(family, name, world) for family, all in SETTINGS.items() for name in all for world in WORLDS]
+PICTURES_ONLY = {"dino_wm", "vjepa2_ac"}  # families that are nothing without eyes
+CASES = [
+    (family, name, world)
+    for family, all in SETTINGS.items()
+    for name in all
+    for world in WORLDS
+    if family not in PICTURES_ONLY or WORLDS[world].images()
+]
 
 
 @pytest.mark.parametrize(("family", "name", "world"), CASES, ids=["-".join(case) for case in CASES])

@@ -30,7 +30,7 @@ def numbered(b: int = 2, t: int = 5) -> Clip:
     [
         ({}, 1, "at least one sensor"),
         ({"a": (2,)}, -1, "action size of at least 0"),
-        ({"a": (2, 3)}, 1, "neither an image"),
+        ({"a": (2, 3, 4, 5)}, 1, "neither an image"),
         ({"a": ()}, 1, "neither an image"),
         ({"a": (0,)}, 1, "neither an image"),
         ({"a": (8, 8, 5)}, 1, "c in 1, 3, 4"),

@@ -35,7 +35,8 @@ State = dict[str, Tensor]
 class Spec:
     """All that is needed to build a model for a world.
 
-    `obs` gives each sensor's shape: three numbers `y x c` are a `uint8` image, one number a float vector.
+    `obs` gives each sensor's shape: three numbers `y x c` are a `uint8` image, one number a float vector, two `s d` the
+    tokens that frozen eyes made of an image (half precision, see `models/tokens.py`).
     `action` is the size of an action: its dimensions, or the number of choices when `discrete`; 0 where nobody acts or
     it was not recorded, as in a video.
     """
@@ -50,7 +51,7 @@ class Spec:
         if self.action < self.discrete:
             raise UserError(f"a spec needs an action size of at least {int(self.discrete)}, got {self.action}")
         for name, shape in self.obs.items():
-            if len(shape) not in (1, 3) or min(shape) < 1:
+            if len(shape) not in (1, 2, 3) or min(shape) < 1:
                 raise UserError(f"sensor {name!r}: shape {shape} is neither an image (y, x, c) nor a vector (n,)")
             if len(shape) == 3 and shape[2] not in (1, 3, 4):
                 raise UserError(f"sensor {name!r}: an image is (y, x, c) with c in 1, 3, 4; got {shape}")

@@ -92,6 +92,18 @@ def stubborn(job: tuple[str, bool]) -> None:
     time.sleep(60)
 
 
+def held(job: tuple[str, str]) -> str:
+    """Which of Ray's machines does it; on the one that will be lost it says that it has begun, and never ends."""
+    import ray
+
+    path, doomed = job
+    here = ray.get_runtime_context().get_node_id()
+    if here == doomed:
+        Path(path).touch()
+        time.sleep(200)
+    return here
+
+
 def machine(seconds: float) -> str:
     """Which of Ray's machines does it."""
     import ray

@@ -130,6 +130,12 @@ def _train() -> Verb:
     return TRAIN
 
 
+def _precompute() -> Verb:
+    from innerworld.cli.precompute import PRECOMPUTE
+
+    return PRECOMPUTE
+
+
 def _sweep() -> Verb:
     from innerworld.cli.sweep import SWEEP
 
@@ -152,6 +158,12 @@ def _evaluate() -> Verb:
     from innerworld.cli.run import EVALUATE
 
     return EVALUATE
+
+
+def _understand() -> Verb:
+    from innerworld.cli.understand import UNDERSTAND
+
+    return UNDERSTAND
 
 
 def _models() -> Verb:
@@ -190,10 +202,12 @@ VERBS: dict[str, tuple[str, Callable[[], Verb]]] = {
     "import": ("make a store of experience from a log that others recorded", _import),
     "data": ("look at stores of experience, verify and repair them, make new ones out of old ones", _data),
     "train": ("teach a family of world models from a store", _train),
+    "precompute": ("look at every frame of a store once, and keep the tokens of frozen eyes", _precompute),
     "sweep": ("teach it with other settings, side by side, and say which was best", _sweep),
     "cost": ("what a training step costs: arithmetic, memory, network", _cost),
     "plan": ("watch a taught model plan a few goals, drawn over the world", _plan),
     "evaluate": ("judge a taught model: what it foresees, what it knows, where it gets", _evaluate),
+    "understand": ("what a probe on frozen eyes can name in labelled films", _understand),
     "models": ("the families of world models there are", _models),
     "envs": ("the worlds there are", _envs),
     "planners": ("the planners there are", _planners),

@@ -91,7 +91,7 @@ def _run(flags: StoreFlags, call: Call) -> Answer:
 
 def _info(flags: StoreFlags, call: Call) -> Answer:
     store = Store.open(flags.stores[0])
-    with _shown("count", call) as told:
+    with shown("count", call) as told:
         statistics = store.statistics(told)
     lengths = store.lengths
     values = _contents(store) | {
@@ -118,7 +118,7 @@ def _info(flags: StoreFlags, call: Call) -> Answer:
 
 def _verify(flags: StoreFlags, call: Call) -> Answer:
     path = flags.stores[0]
-    with _shown("verify", call) as told:
+    with shown("verify", call) as told:
         found = verify(path, told)
     values = {
         "store": path,
@@ -142,7 +142,7 @@ def _verify(flags: StoreFlags, call: Call) -> Answer:
 
 def _repair(flags: StoreFlags, call: Call) -> Answer:
     path = flags.stores[0]
-    with _shown("repair", call) as told:
+    with shown("repair", call) as told:
         done = repair(path, told)
     values = {"store": path, "episodes": done.episodes, "lost": done.lost, "moved": done.moved, "new": done.new}
 
@@ -160,7 +160,7 @@ def _repair(flags: StoreFlags, call: Call) -> Answer:
 
 
 def _merge(flags: StoreFlags, call: Call) -> Answer:
-    with _shown("merge", call) as told:
+    with shown("merge", call) as told:
         return _made([remake.merge([Store.open(path) for path in flags.stores], flags.out[0], told)])
 
 
@@ -174,20 +174,20 @@ def _split(flags: StoreFlags, call: Call) -> Answer:
         parts = [_numbers(text, len(store)) for text in flags.episodes]
     if len(parts) != len(flags.out):
         raise UserError(f"{len(parts)} parts need as many folders, --out names {len(flags.out)}")
-    with _shown("split", call) as told:
+    with shown("split", call) as told:
         return _made(remake.split(store, dict(zip(flags.out, parts, strict=True)), told))
 
 
 def _trim(flags: StoreFlags, call: Call) -> Answer:
     store = Store.open(flags.stores[0])
     drop = [i for text in flags.episodes for i in _numbers(text, len(store))]
-    with _shown("trim", call) as told:
+    with shown("trim", call) as told:
         return _made([remake.trim(store, flags.out[0], flags.shorter, drop, flags.begin, flags.most, told)])
 
 
 def _convert(flags: StoreFlags, call: Call) -> Answer:
     size = None if flags.shard_mb is None else flags.shard_mb * 1_000_000
-    with _shown("convert", call) as told:
+    with shown("convert", call) as told:
         return _made([remake.convert(Store.open(flags.stores[0]), flags.out[0], flags.frames, size, told)])
 
 
@@ -198,7 +198,7 @@ def _export(flags: StoreFlags, call: Call) -> Answer:
         raise UserError(f"say what to export with --format: {', '.join(sorted(EXPORTERS))}")
     config = override(choose("format", flags.format, EXPORTERS).config(), call.overrides)
     store = Store.open(flags.stores[0])
-    with _shown("export", call) as told:
+    with shown("export", call) as told:
         export_store(flags.format, store, flags.out[0], config, told)
     values = {"out": str(flags.out[0]), "format": flags.format, "episodes": len(episodes_to_write(store, config))}
     return Answer(values, lambda console: say(console, "{out}: {episodes} episodes as {format}".format(**values)))
@@ -227,7 +227,7 @@ def _made(stores: Sequence[Store]) -> Answer:
 
 
 @contextmanager
-def _shown(title: str, call: Call) -> Iterator[Callable[[int, int], None]]:
+def shown(title: str, call: Call) -> Iterator[Callable[[int, int], None]]:
     """Progress whose total is known only when it starts."""
     told: list[Callable[[int], None]] = []
     held: list[Any] = []

@@ -60,7 +60,7 @@ def _entry(dtype: str, shape: list[int], offsets: list[int]) -> bytes:
         _header(b"not json"),
         _header(b"[1, 2]"),
         _header(b'{"length": 3}'),
-        _header(_entry("F16", [1], [0, 2]), b"12"),
+        _header(_entry("I16", [1], [0, 2]), b"12"),
         _header(_entry("I64", [2], [0, 8]), b"12345678"),
         _header(_entry("I64", [-1], [0, -8]), b""),
         _header(_entry("I64", [1], [0, 8]), b"1234567"),

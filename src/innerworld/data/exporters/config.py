@@ -39,8 +39,9 @@ class Played:
 
 
 def spec_to_write(store: Store, config: ExportConfig) -> Spec:
-    """The chosen sensors. Raises `UserError` for one that the store lacks."""
-    return store.spec if config.sensors is None else store.spec.only(*config.sensors)
+    """The chosen sensors, or all but tokens, which eyes can make again. Raises `UserError` for one that it lacks."""
+    kept = [sensor for sensor, shape in store.spec.obs.items() if len(shape) != 2]
+    return store.spec.only(*(kept if config.sensors is None else config.sensors))
 
 
 def episodes_to_write(store: Store, config: ExportConfig) -> list[int]:

@@ -100,7 +100,8 @@ def crc_of(payload: Mapping[str, np.ndarray]) -> int:
 
 
 def obs_dtype(shape: tuple[int, ...]) -> type[np.generic]:
-    return np.uint8 if len(shape) == 3 else np.float32
+    """Of a sensor of that shape: images, tokens, vectors."""
+    return {3: np.uint8, 2: np.float16, 1: np.float32}[len(shape)]
 
 
 def _array(value: torch.Tensor, dtype: type[np.generic]) -> np.ndarray:

@@ -1,23 +1,24 @@
-"""`merge`, `split`, `trim`, `convert`: new stores out of old ones, which stay as they are."""
+"""`merge`, `split`, `trim`, `convert`, `extend`: new stores out of old ones, which stay as they are."""
 
 from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from innerworld.activity import doing
 from innerworld.data.store.examine import Progress
 from innerworld.data.store.meta import About, Frames, Source
-from innerworld.data.store.record import NO_CRC, Record, crc_of, cut, repack
+from innerworld.data.store.record import NO_CRC, OBS, Record, crc_of, cut, obs_dtype, repack
 from innerworld.data.store.store import COMPACT_BYTES, COMPACT_EPISODES, Store
 from innerworld.errors import UserError
-from innerworld.types import Spec
+from innerworld.types import Clip, Spec
 
 
 @dataclass(frozen=True)
@@ -122,19 +123,65 @@ def remake(
         raise UserError(f"there is no episode to put into {out}")
     first = picks[0].store
     packing = frames or first.meta.frames
-    most = COMPACT_EPISODES if shard_bytes is None else None
     with doing(f"writing {out}"), _beside(Path(out), first.spec, about, packing, _sources(picks)) as store:
-        gathered: list[Record] = []
-        size = 0
-        for done, pick in enumerate(picks, 1):
-            gathered.append(_taken(pick, packing))
-            size += gathered[-1].bytes
-            if size >= (shard_bytes or COMPACT_BYTES) or len(gathered) == most or done == len(picks):
-                store.add_records(gathered)
-                gathered, size = [], 0
-            if progress is not None:
-                progress(done, len(picks))
+        _write(store, (_taken(pick, packing) for pick in picks), len(picks), shard_bytes, progress)
     return Store.open(out)
+
+
+def extend(
+    store: Store,
+    out: str | Path,
+    shapes: Mapping[str, tuple[int, ...]],
+    derive: Callable[[Clip], Mapping[str, Tensor]],
+    about: About,
+    progress: Progress | None = None,
+) -> Store:
+    """The same episodes with more sensors, of these `shapes`: `derive` makes them (`1 t+1 ...`) out of each episode.
+
+    All or nothing. Raises `UserError` if `out` has content, for a sensor that the store has, an episode that is
+    damaged, what is derived and is not finite, and a full disk.
+    """
+    for sensor in shapes:
+        if sensor in store.spec.obs:
+            raise UserError(f"{store.name} has a sensor {sensor!r} already")
+    spec = replace(store.spec, obs={**store.spec.obs, **shapes})
+    picks = [Pick(store, i) for i in range(len(store))]
+    if not picks:
+        raise UserError(f"there is no episode to put into {out}")
+
+    def longer(pick: Pick) -> Record:
+        record = _taken(pick, store.meta.frames)
+        more = {}
+        for sensor, value in derive(store.episode(pick.episode)).items():
+            rows = value[0].cpu().numpy().astype(obs_dtype(shapes[sensor]))
+            if rows.shape != (record.length + 1, *shapes[sensor]) or not np.isfinite(rows).all():
+                raise UserError(
+                    f"{store.name}: {sensor!r} of episode {pick.episode} cannot be kept: not finite, or odd"
+                )
+            more[OBS + sensor] = rows
+        payload = {**record.payload, **more}
+        return Record(payload, record.ends, record.length, record.seed, crc_of(payload))
+
+    with doing(f"writing {out}"), _beside(Path(out), spec, about, store.meta.frames, _sources(picks)) as made:
+        _write(made, map(longer, picks), len(picks), None, progress)
+    return Store.open(out)
+
+
+def _write(
+    store: Store, records: Iterable[Record], total: int, shard_bytes: int | None, progress: Progress | None
+) -> None:
+    """Add them by shards that are large enough."""
+    most = COMPACT_EPISODES if shard_bytes is None else None
+    gathered: list[Record] = []
+    size = 0
+    for done, record in enumerate(records, 1):
+        gathered.append(record)
+        size += record.bytes
+        if size >= (shard_bytes or COMPACT_BYTES) or len(gathered) == most or done == total:
+            store.add_records(gathered)
+            gathered, size = [], 0
+        if progress is not None:
+            progress(done, total)
 
 
 def _taken(pick: Pick, frames: Frames) -> Record:

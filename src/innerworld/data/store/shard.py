@@ -19,6 +19,7 @@ from innerworld.errors import UserError
 
 DTYPES: dict[str, type[np.generic]] = {
     "U8": np.uint8,
+    "F16": np.float16,
     "F32": np.float32,
     "I64": np.int64,
     "BOOL": np.bool_,

@@ -84,7 +84,7 @@ def _moments(store: Store, i: int) -> Iterator[tuple[str, Moments]]:
     for sensor, shape in store.spec.obs.items():
         rows = arrays[f"obs.{sensor}"][first : first + t + 1]
         store.touched(rows.nbytes)
-        yield f"obs.{sensor}", _of_images(rows) if len(shape) == 3 else _of_vectors(rows)
+        yield f"obs.{sensor}", _of_images(rows) if len(shape) == 3 else _of_vectors(rows.reshape(-1, shape[-1]))
     yield "action", _of_vectors(arrays["action"][row : row + t])
     yield "reward", _of_vectors(arrays["reward"][row : row + t][:, None])
 

@@ -1,0 +1,35 @@
+"""Numbers of any size brought to mean 0 and deviation 1, by what was seen of them in training."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+SMALLEST = 1e-6  # deviation, below which a number is taken for a constant
+
+
+class Standard(nn.Module):
+    """`... n` → `... n`: less the mean, by the deviation, of all rows that `see` was shown. Before that as they are."""
+
+    def __init__(self, n: int) -> None:
+        super().__init__()
+        self.count: Tensor
+        self.mean: Tensor
+        self.square: Tensor  # sum of the squared distances from the mean
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+        self.register_buffer("mean", torch.zeros(n))
+        self.register_buffer("square", torch.zeros(n))
+
+    @torch.no_grad()
+    def see(self, x: Tensor) -> None:
+        """Take in rows `... n` (Chan et al. 1979, for rounding does not spoil it)."""
+        rows = x.flatten(0, -2).to(self.mean.dtype)
+        total = self.count + len(rows)
+        change = rows.mean(dim=0) - self.mean
+        self.square += (rows - rows.mean(dim=0)).square().sum(dim=0) + change.square() * self.count * len(rows) / total
+        self.mean += change * len(rows) / total
+        self.count.copy_(total)
+
+    def forward(self, x: Tensor) -> Tensor:
+        deviation = (self.square / self.count.clamp(min=1)).sqrt()
+        return (x - self.mean) / torch.where(deviation > SMALLEST, deviation, 1.0)
