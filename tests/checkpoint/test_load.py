@@ -287,7 +287,7 @@ def test_a_format_from_the_future(tmp_path: Path, version: object) -> None:
         ({"model": {"scale": "much"}}, "model.scale: "),
         ({"famly": "Linear"}, "unknown key '.*famly'. Did you mean 'family'"),
         ({"spec": {"obs": {"state": [3]}, "acton": 2}}, "unknown key '.*acton'. Did you mean 'action'"),
-        ({"spec": {"obs": {"state": [3, 3]}, "action": 2}}, "neither an image"),
+        ({"spec": {"obs": {"state": [3, 3, 3, 3]}, "action": 2}}, "neither an image"),
         ({"step": "soon"}, "step: "),
     ],
 )

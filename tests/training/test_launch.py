@@ -43,8 +43,10 @@ def test_whose_exit_status_counts(code: str, status: int) -> None:
     assert run(code) == status
 
 
-def test_of_two_at_once_the_one_that_was_killed_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["innerworld.training.launch"], "LOOK_EVERY_S", 3.0)  # both have ended by then
+def test_of_two_at_once_the_one_that_was_killed_counts(
+    monkeypatch: pytest.MonkeyPatch, begun: list[subprocess.Popen[bytes]]
+) -> None:
+    monkeypatch.setattr(time, "sleep", lambda _: [child.wait() for child in begun])  # it looks when both have ended
     assert run("os.kill(os.getpid(), signal.SIGKILL) if rank else sys.exit(2)") == 137
 
 

@@ -19,6 +19,7 @@ from innerworld.envs.adapter import check_unit
 from innerworld.errors import UserError
 
 ARM = 0.12  # metres, each of the reacher's two links
+FARTHEST = 1e4  # metres, radians and their rates: nothing gets there
 REACHED = 0.05  # metres: of DMC's larger target, and of gymnasium-robotics
 
 
@@ -57,7 +58,7 @@ class MuJoCoWorld(gymnasium.Env):
         self.observation_space = spaces.Dict(
             {
                 "pixels": spaces.Box(0, 255, (config.size, config.size, 3), np.uint8),
-                "state": spaces.Box(-np.inf, np.inf, (self.states,), np.float32),
+                "state": spaces.Box(-FARTHEST, FARTHEST, (self.states,), np.float32),
             }
         )
         self.action_space = spaces.Box(-1, 1, (self.actions,), np.float32)
