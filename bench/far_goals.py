@@ -28,9 +28,20 @@ from innerworld.recipes.stages import gather, lesson
 from innerworld.recipes.two_rooms import Run, School
 from innerworld.training import TrainConfig
 
-FLAT, MACRO, AHEAD = 16, 8, 10  # steps of a flat plan, of a macro-action; macro-actions of an upper plan
+FLAT, LONG = 16, 80  # steps of a flat plan, and of one that could reach every goal
+MACRO, AHEAD = 8, 16  # steps of a macro-action, macro-actions of an upper plan
 LOWER = ICEM(horizon=MACRO, samples=128, rounds=4, elites=16, init_std=1.0, min_std=0.1, noise_beta=2.0, momentum=0.0)
-UPPER = ICEM(horizon=AHEAD, samples=256, rounds=6, elites=32, init_std=0.7, min_std=0.05, noise_beta=1.0, momentum=0.0)
+UPPER = ICEM(
+    horizon=AHEAD,
+    samples=512,
+    populations=4,
+    rounds=6,
+    elites=32,
+    init_std=0.7,
+    min_std=0.05,
+    noise_beta=1.0,
+    momentum=0.0,
+)
 IMAGINED = LOWER.horizon * LOWER.samples * LOWER.rounds + UPPER.horizon * UPPER.samples * UPPER.rounds
 EXECUTE, BUDGET = 4, 200
 
@@ -40,8 +51,8 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="for the runs, one in it for each seed")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--env", default="maze_spiral")
-    parser.add_argument("--steps", type=int, default=1500, help="of training")
-    parser.add_argument("--goals", type=int, default=50)
+    parser.add_argument("--steps", type=int, default=800, help="of training")
+    parser.add_argument("--goals", type=int, default=20)
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="KEY=VALUE", help="of the model, as a preset's override"
     )
@@ -71,11 +82,11 @@ def once(seed: int, args: argparse.Namespace) -> dict[str, dict[str, float]]:
     minds: dict[str, Agent] = {
         "two levels": TwoLevelAgent(model, LOWER, UPPER, config, UpperConfig()),
         f"flat, {FLAT} steps": Agent(model, flat(FLAT), config),
-        f"flat, {MACRO * AHEAD} steps": Agent(model, flat(MACRO * AHEAD), config),
+        f"flat, {LONG} steps": Agent(model, flat(LONG), config),
     }
     truth = oracle(worlds, store.spec)
     assert truth is not None
-    minds[f"oracle, flat, {MACRO * AHEAD} steps"] = Agent(truth, flat(MACRO * AHEAD), config)
+    minds[f"oracle, flat, {LONG} steps"] = Agent(truth, flat(LONG), config)
     far = np.ones(args.goals, bool)
     results = {}
     for name, mind in minds.items():

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Literal
 
-import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from innerworld.config import Config
 from innerworld.envs.drawing import paint_disc
+from innerworld.envs.rows import Single
 from innerworld.errors import UserError
 from innerworld.types import Obs
 
@@ -167,32 +167,13 @@ class MazeVector(VectorEnv):
         return free
 
 
-class Maze(gymnasium.Env):
-    """One maze, as a plain Gymnasium environment: the vectorised one with a single row."""
+class Maze(Single):
+    """One maze, as a plain Gymnasium environment."""
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
     Config = MazeConfig
 
     def __init__(self, config: MazeConfig | None = None, render_mode: str | None = "rgb_array") -> None:
-        self.worlds = MazeVector(1, config)
-        self.render_mode = render_mode
-        self.observation_space = self.worlds.single_observation_space
-        self.action_space = self.worlds.single_action_space
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        super().reset(seed=seed)
-        obs, _ = self.worlds.reset(seed=seed, options=options)
-        return {name: value[0] for name, value in obs.items()}, {}
-
-    def step(self, action: NDArray[Any]) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
-        obs, reward, terminated, truncated, _ = self.worlds.step(np.asarray(action)[None])
-        first = {name: value[0] for name, value in obs.items()}
-        return first, float(reward[0]), bool(terminated[0]), bool(truncated[0]), {}
-
-    def render(self) -> NDArray[np.uint8]:
-        return self.worlds.render()[0]
+        super().__init__(MazeVector(1, config), render_mode)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,11 @@
-"""`Rows`: single worlds of one kind, stepped one after another as a vector environment that begins at given states."""
+"""From one world to many and back: `Rows` steps single worlds one after another, `Single` is a vector of one row."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import gymnasium
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector import AutoresetMode, VectorEnv
@@ -95,3 +96,31 @@ class Rows(VectorEnv):
 
     def _observe(self) -> dict[str, NDArray[Any]]:
         return {name: np.stack([obs[name] for obs in self._last]) for name in self.single_observation_space}
+
+
+class Single(gymnasium.Env):
+    """One world, as a plain Gymnasium environment: a vectorised one with a single row."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
+
+    def __init__(self, worlds: VectorEnv, render_mode: str | None) -> None:
+        self.worlds = worlds
+        self.render_mode = render_mode
+        self.observation_space = worlds.single_observation_space
+        self.action_space = worlds.single_action_space
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
+        super().reset(seed=seed)
+        obs, _ = self.worlds.reset(seed=seed, options=options)
+        return {name: value[0] for name, value in obs.items()}, {}
+
+    def step(self, action: ArrayLike) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
+        obs, reward, terminated, truncated, _ = self.worlds.step(np.asarray(action)[None])
+        first = {name: value[0] for name, value in obs.items()}
+        return first, float(reward[0]), bool(terminated[0]), bool(truncated[0]), {}
+
+    def render(self) -> Any:  # Gymnasium's type is wider than a picture
+        pictures: Any = self.worlds.render()
+        return pictures[0]

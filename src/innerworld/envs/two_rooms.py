@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-import gymnasium
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -22,6 +21,7 @@ from torch import Tensor
 
 from innerworld.config import Config
 from innerworld.envs.drawing import paint_disc
+from innerworld.envs.rows import Single
 from innerworld.errors import UserError, nearest
 from innerworld.types import Obs
 
@@ -209,37 +209,13 @@ class TwoRoomsVector(VectorEnv):
         return found
 
 
-class TwoRooms(gymnasium.Env):
-    """One two-room world, as a plain Gymnasium environment: the vectorised one with a single row."""
+class TwoRooms(Single):
+    """One two-room world, as a plain Gymnasium environment."""
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012
     Config = TwoRoomsConfig
 
     def __init__(self, config: TwoRoomsConfig | None = None, render_mode: str | None = "rgb_array") -> None:
-        self.worlds = TwoRoomsVector(1, config)
-        self.render_mode = render_mode
-        self.observation_space = self.worlds.single_observation_space
-        self.action_space = self.worlds.single_action_space
-
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-        super().reset(seed=seed)
-        obs, _ = self.worlds.reset(seed=seed, options=options)
-        return {name: value[0] for name, value in obs.items()}, {}
-
-    def step(self, action: NDArray[Any]) -> tuple[dict[str, NDArray[Any]], float, bool, bool, dict[str, Any]]:
-        obs, reward, terminated, truncated, _ = self.worlds.step(np.asarray(action)[None])
-        return (
-            {name: value[0] for name, value in obs.items()},
-            float(reward[0]),
-            bool(terminated[0]),
-            bool(truncated[0]),
-            {},
-        )
-
-    def render(self) -> NDArray[np.uint8]:
-        return self.worlds.render()[0]
+        super().__init__(TwoRoomsVector(1, config), render_mode)
 
 
 @dataclass(frozen=True)
