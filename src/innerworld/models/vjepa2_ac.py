@@ -18,7 +18,7 @@ from innerworld.errors import UserError
 from innerworld.models.ac_predictor import ACPredictor
 from innerworld.models.eyes import BorrowConfig, BorrowedEyes, borrow
 from innerworld.models.robot_state import Robot, Rule
-from innerworld.models.tokens import look, stored_as, to_read
+from innerworld.models.tokens import check_action, check_sizes, look, to_read
 from innerworld.nn.rotary import Pairing
 from innerworld.types import Clip, Obs, Spec, State, each
 from innerworld.world import Card, WorldModel, stack
@@ -136,7 +136,7 @@ class VJEPA2AC(WorldModel):
         return {**seen, **self._memory(len(seen["z"]), state, action)}
 
     def predict(self, state: State, action: Tensor, rng: Generator | None = None) -> State:
-        self._check_action(action)
+        check_action(action, self.spec)
         z, memory = self._step(state, action)
         return {"z": z, "pose": self.robot.act(state["pose"], action), "extrinsics": state["extrinsics"], **memory}
 
@@ -150,7 +150,7 @@ class VJEPA2AC(WorldModel):
 
     def imagine(self, state: State, actions: Tensor) -> State:
         """Tokens only, `b n h s d`: candidates share the past's keys and values, and keep those of their own steps."""
-        self._check_action(actions)
+        check_action(actions, self.spec)
         n = actions.shape[1]
         z, pose, extrinsics = (state[name][:, None].expand(-1, n, *state[name].shape[1:]) for name in _SEEN)
         return {"z": self._roll(state, z, pose, extrinsics, actions)}
@@ -176,7 +176,7 @@ class VJEPA2AC(WorldModel):
                 f"clips of {clip.length} actions are shorter than rollout_steps={config.rollout_steps}: give a greater "
                 "--length or a smaller model.rollout_steps"
             )
-        self._check_action(clip.action)
+        check_action(clip.action, self.spec)
         seen = self._look(clip.obs)
         if self.training:
             self.robot.see(clip.action, seen["pose"][:, :-1])
@@ -225,7 +225,7 @@ class VJEPA2AC(WorldModel):
     def _memory(self, b: int, state: State | None, action: Tensor | None) -> State:
         """What is remembered when looking anew after an action, or for the first time."""
         if state is not None and action is not None and cast(VJEPA2ACConfig, self.config).remember:
-            self._check_action(action)
+            check_action(action, self.spec)
             return self._step(state, action)[1]
         keys, values = self.predictor.blank(b, self.predictor.norm.weight.detach())
         return {"keys": keys, "values": values, "time": torch.zeros(b, dtype=torch.long, device=keys.device)}
@@ -268,13 +268,6 @@ class VJEPA2AC(WorldModel):
         """What the predictor says of tokens `... s d` → the tokens that come next, normed as all are."""
         return _normed(z + guess if cast(VJEPA2ACConfig, self.config).residual else guess)
 
-    def _check_action(self, action: Tensor) -> None:
-        if action.shape[-1] != self.spec.action:
-            raise UserError(
-                f"an action has {action.shape[-1]} numbers, this model was made for {self.spec.action}: "
-                "use the robot (and frame_skip) that it learnt from"
-            )
-
 
 _SEEN = ("z", "pose", "extrinsics")
 
@@ -282,24 +275,6 @@ _SEEN = ("z", "pose", "extrinsics")
 def _normed(z: Tensor) -> Tensor:
     """LayerNorm without gain and shift."""
     return F.layer_norm(z, z.shape[-1:])
-
-
-def check_sizes(obs: Obs, spec: Spec, fingerprint: str) -> None:
-    """Raise `UserError` where a sensor `... shape` is missing, but for tokens in its place, or not as `spec` says."""
-    for name, shape in spec.obs.items():
-        if stored_as(name, fingerprint) in obs:
-            continue
-        if name not in obs:
-            raise UserError(f"no sensor {name!r} in what is seen: there are {', '.join(obs)}")
-        found = tuple(obs[name].shape[-len(shape) :])
-        if found != shape and len(shape) == 3:
-            told = "×".join(map(str, found))
-            raise UserError(
-                f"a picture of {name!r} is {told} (y, x, channels), this model was made for "
-                f"{'×'.join(map(str, shape))}: a goal must come from the same camera, at its size"
-            )
-        if found != shape:
-            raise UserError(f"sensor {name!r} has {found[-1]} numbers, this model was made for {shape[0]}")
 
 
 def _eyes(config: BorrowConfig, spec: Spec) -> tuple[BorrowConfig, list[BorrowedEyes]]:
