@@ -38,6 +38,16 @@ def test_nobody_enters_a_wall(layout: str, seed: int, speed: float, radius: floa
         assert worlds._free(worlds.position).all()
 
 
+def test_where_one_came_one_can_begin() -> None:
+    """A corner a rounding error beside a wall, as stepping led there; the law itself does not see it in the wall."""
+    worlds = MazeVector(1, MazeConfig(layout="medium", size=50))
+    at = np.array([[14.374, 25.40725]], np.float32)
+    obs, _ = worlds.reset(options={"state": at})
+    np.testing.assert_array_equal(obs["state"], at)
+    still = worlds.dynamics()({"state": torch.from_numpy(at)}, torch.zeros(1, 2))["state"]
+    np.testing.assert_array_equal(still, at)
+
+
 def test_a_wall_stops_and_lets_slide() -> None:
     """In the u, from the middle of its upper left cell: up and right is only right."""
     config = MazeConfig(layout="u", size=50, speed=0.5, radius=0.3)

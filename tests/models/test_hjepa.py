@@ -73,6 +73,25 @@ def test_a_planner_chooses_among_the_codes_that_occurred() -> None:
     torch.testing.assert_close(found, model.above.predictor(z["z"], middle))
 
 
+def test_half_precision_has_quantiles_too() -> None:
+    """Autocast hands over bfloat16, on CUDA to the quantiles, too."""
+    above = tiny().above
+    above._widen(torch.linspace(0, 1, 101).bfloat16()[:, None, None].expand(-1, 1, 4))
+    torch.testing.assert_close(above.low, torch.full((4,), 0.02), rtol=0, atol=0.01)
+    assert above.low.dtype == torch.float32
+
+
+def test_frozen_eyes_of_the_level_below_stay_frozen() -> None:
+    """It learns along, they do not: who waits for their gradients, as DDP does, would wait for ever."""
+    eyes = {"family": "lejepa", "preset": "tiny"}
+    level1 = TINY | {"eyes": eyes, "image_size": 32}
+    model = HJEPA(HJEPAConfig.model_validate({"level1": level1, "above": ABOVE}), Spec({"pixels": (32, 32, 3)}, 2))
+    alone = JEPA(JEPAConfig.model_validate(level1), model.spec)
+    learns = {name: p.requires_grad for name, p in model.level1.named_parameters()}
+    assert learns == {name: p.requires_grad for name, p in alone.named_parameters()}
+    assert set(learns.values()) == {True, False}
+
+
 @torch.no_grad()
 def test_to_imagine_above_is_to_predict_in_a_row() -> None:
     above = tiny().eval().above

@@ -17,7 +17,9 @@ from torch import Tensor
 from innerworld import checkpoint
 from innerworld.learns import Learns
 from innerworld.log import JsonLines, silent
+from innerworld.models.eyes import BorrowConfig
 from innerworld.models.jepa import JEPA, JEPAConfig
+from innerworld.models.vjepa2_ac import VJEPA2AC, VJEPA2ACConfig
 from innerworld.nn.vision import ViTConfig
 from innerworld.perception.lejepa import LeJEPA, LeJEPAConfig
 from innerworld.team import rank
@@ -34,6 +36,9 @@ EYES = LeJEPAConfig(
     projector=(32, 16, 8),
     slices=16,
     weight=0.5,
+)
+ROBOT = VJEPA2ACConfig(
+    eyes=BorrowConfig(family="vjepa2", preset="tiny"), dim=24, depth=1, heads=2, mlp=32, standardise=True
 )
 LIMIT = 1e-6  # of issue and paper alike; what is found is far below
 SOURCE = str(Path(checkpoint.__file__).parents[2])
@@ -54,7 +59,14 @@ class Noise:
     def batch(self, step: int) -> Clip:
         rng = torch.Generator().manual_seed(step)
         pixels = torch.randint(0, 256, (8, 4, 16, 16, 3), dtype=torch.uint8, generator=rng)
-        return Clip({"pixels": pixels}, torch.rand(8, 3, 2, generator=rng), torch.zeros(8, 3), torch.zeros(8, 3).bool())
+        action, arm = torch.rand(8, 3, 2, generator=rng), torch.randn(8, 4, 2, generator=rng)
+        return Clip({"pixels": pixels, "arm": arm}, action, torch.zeros(8, 3), torch.zeros(8, 3).bool())
+
+
+def made(kind: str) -> Learns:
+    if kind == "robot":
+        return VJEPA2AC(ROBOT, Spec({**SPEC.obs, "arm": (2,)}, action=2))
+    return JEPA(WORLD, SPEC) if kind == "world model" else Windows(EYES, SPEC)
 
 
 def learn(kind: str, folder: Path) -> None:
@@ -62,7 +74,7 @@ def learn(kind: str, folder: Path) -> None:
     torch.set_default_dtype(torch.float64)
     torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]  # what the library wants in float32
     torch.manual_seed(0)
-    model: Learns = JEPA(WORLD, SPEC) if kind == "world model" else Windows(EYES, SPEC)
+    model = made(kind)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     if rank():
         train(model, Noise(), TRAIN, None, silent)
@@ -78,15 +90,7 @@ def learn(kind: str, folder: Path) -> None:
 def test_two_processes_have_one_sigreg_and_make_one_update(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", SOURCE)
-    rows, updates = [], []
-    for processes in (1, 2):
-        folder = tmp_path / str(processes)
-        folder.mkdir()
-        assert launch([sys.executable, __file__, kind, str(folder)], processes) == 0
-        rows.append([json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()])
-        before, after = (load_file(folder / f"{name}.safetensors") for name in ("before", "after"))
-        updates.append({name: after[name] - before[name] for name in after})
+    rows, updates = in_one_and_two(kind, tmp_path, monkeypatch)
     for one, two in zip(*rows, strict=True):
         for name in ("sigreg", "loss", "grad_norm"):
             assert one[name] == pytest.approx(two[name], abs=LIMIT, rel=LIMIT), name
@@ -96,6 +100,31 @@ def test_two_processes_have_one_sigreg_and_make_one_update(
     assert min(update.abs().max() for name, update in updates[0].items() if name.endswith("weight")) > 1e-3, (
         "too little"
     )
+
+
+@pytest.mark.slow
+def test_two_processes_know_the_same_of_a_robots_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows, updates = in_one_and_two("robot", tmp_path, monkeypatch)
+    assert [row["loss"] for row in rows[0]] == pytest.approx([row["loss"] for row in rows[1]], abs=LIMIT)
+    for name, update in updates[0].items():
+        assert (update - updates[1][name]).abs().max() <= LIMIT, name
+    assert updates[0]["robot.state_scale.count"] == 2 * 8 * 3
+
+
+def in_one_and_two(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[list[dict[str, float]]], list[dict[str, Tensor]]]:
+    """The logs and the updates of one process and of two."""
+    monkeypatch.setenv("PYTHONPATH", SOURCE)
+    rows, updates = [], []
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        folder.mkdir()
+        assert launch([sys.executable, __file__, kind, str(folder)], processes) == 0
+        rows.append([json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()])
+        before, after = (load_file(folder / f"{name}.safetensors") for name in ("before", "after"))
+        updates.append({name: after[name] - before[name] for name in after})
+    return rows, updates
 
 
 if __name__ == "__main__":

@@ -161,7 +161,8 @@ class MazeVector(VectorEnv):
         free = np.ones(len(position), bool)
         for dx in (-reach, reach):
             for dy in (-reach, reach):
-                x, y = np.floor((position + np.array([dx, dy])) / self.cell).astype(np.int64).T
+                corner = position + np.array([dx, dy], np.float32)  # rounded as `Dynamics` does, which goes that far
+                x, y = np.floor(corner / self.cell).astype(np.int64).T
                 inside = (x >= 0) & (y >= 0) & (x < len(self._walls)) & (y < len(self._walls))
                 free &= inside & ~self._walls[np.where(inside, y, 0), np.where(inside, x, 0)]
         return free

@@ -103,8 +103,9 @@ class Above(WorldModel):
 
     @torch.no_grad()
     def _widen(self, code: Tensor) -> None:
+        code = code.flatten(0, 1).to(self.low.dtype)  # quantiles are not for bfloat16
         share = torch.tensor(QUANTILES, dtype=code.dtype, device=code.device)
-        now = mean_of_all(torch.quantile(code.flatten(0, 1), share, dim=0))
+        now = mean_of_all(torch.quantile(code, share, dim=0))
         kept = KEPT if self.seen else 0.0
         for bound, value in zip((self.low, self.high), now, strict=True):
             bound.lerp_(value, 1 - kept)
@@ -141,7 +142,7 @@ class HJEPA(WorldModel):
             config = config.model_copy(update=told)
         config = config.model_copy(update={"level1": level1.config})
         super().__init__(config, spec)
-        self.level1 = level1.requires_grad_(not config.frozen)
+        self.level1 = level1.requires_grad_(False) if config.frozen else level1  # its eyes may be frozen by themselves
         latent = cast(JEPAConfig, level1.config).latent
         steps, code = config.above.steps, config.above.code
         with maybe_no_inputs():

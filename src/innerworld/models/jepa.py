@@ -91,7 +91,7 @@ class JEPA(WorldModel):
         name="LeWorldModel / PLDM",
         predicts="latents",
         decodes=False,
-        backbone="MLP or causal transformer",
+        backbone="MLP, GRU or causal transformer",
         paper="arXiv 2603.19312, 2502.14819",
     )
     presets: ClassVar[dict[str, Config]] = {

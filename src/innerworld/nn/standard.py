@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from innerworld.team import mean_of_all, rows_of_all
+
 SMALLEST = 1e-6  # deviation, below which a number is taken for a constant
 
 
@@ -22,12 +24,15 @@ class Standard(nn.Module):
 
     @torch.no_grad()
     def see(self, x: Tensor) -> None:
-        """Take in rows `... n` (Chan et al. 1979, for rounding does not spoil it)."""
+        """Take in rows `... n` (Chan et al. 1979, for rounding does not spoil it), those of all who share a batch."""
         rows = x.flatten(0, -2).to(self.mean.dtype)
-        total = self.count + len(rows)
-        change = rows.mean(dim=0) - self.mean
-        self.square += (rows - rows.mean(dim=0)).square().sum(dim=0) + change.square() * self.count * len(rows) / total
-        self.mean += change * len(rows) / total
+        mean = mean_of_all(rows.mean(dim=0))
+        spread = mean_of_all((rows - mean).square().mean(dim=0))
+        n = rows_of_all(len(rows))
+        total = self.count + n
+        change = mean - self.mean
+        self.square += spread * n + change.square() * self.count * n / total
+        self.mean += change * n / total
         self.count.copy_(total)
 
     def forward(self, x: Tensor) -> Tensor:
