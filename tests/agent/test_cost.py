@@ -71,3 +71,16 @@ def test_many_candidates_with_large_beliefs_are_looked_at_in_parts(monkeypatch: 
         "innerworld.agent.cost.LARGEST", 3 * 2 * 3 * 6 + 1
     )  # 3 candidates, 2 worlds, 3 steps, 6 numbers
     assert torch.equal(goal_cost(ORACLE, START, GOAL)(actions), whole) and seen == [3, 3, 1]
+
+
+def test_what_is_not_imagined_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A goal may hold a long memory; after the first candidate it is known that energies do not read it."""
+    actions = torch.rand(2, 7, 3, 2, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    seen = []
+    imagine = ORACLE.imagine
+    monkeypatch.setattr(ORACLE, "imagine", lambda state, some: seen.append(some.shape[1]) or imagine(state, some))
+    monkeypatch.setattr("innerworld.agent.cost.LARGEST", 6 * 2 * 3 * 6)  # 6 candidates, 2 worlds, 3 steps, 6 numbers
+    cost = goal_cost(ORACLE, START, GOAL | {"keys": torch.zeros(2, 1000)})
+    found = cost(actions)
+    assert seen == [1, 6] and torch.equal(found, goal_cost(ORACLE, START, GOAL)(actions))
+    assert cost(actions).shape == (2, 7) and seen[-2:] == [6, 1]

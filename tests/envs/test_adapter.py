@@ -329,10 +329,15 @@ def test_settings_that_a_world_cannot_take_are_refused():
         make("two_rooms", size=3)
 
 
+def _skip_without_package(id: str) -> None:
+    package = {"pusht": "gym_pusht", "reacher": "dm_control", "fetch_push": "gymnasium_robotics"}.get(id)
+    if package is not None:
+        pytest.importorskip(package)
+
+
 @pytest.mark.parametrize("id", sorted(ENVS))
 def test_every_named_world_keeps_gymnasiums_rules(id: str):
-    if id == "pusht":
-        pytest.importorskip("gym_pusht")
+    _skip_without_package(id)
     env = make_one(id, size=48, max_steps=3)
     check_env(env, skip_render_check=True)
     env.close()
@@ -340,8 +345,7 @@ def test_every_named_world_keeps_gymnasiums_rules(id: str):
 
 @pytest.mark.parametrize("id", sorted(ENVS))
 def test_every_named_world_gives_what_its_spaces_promise(id: str):
-    if id == "pusht":
-        pytest.importorskip("gym_pusht")
+    _skip_without_package(id)
     envs = make(id, n=2, size=48, max_steps=3, seed=0)
     assert envs.metadata["autoreset_mode"] == AutoresetMode.DISABLED
     assert envs.single_action_space == spaces.Box(-1, 1, envs.single_action_space.shape, np.float32)

@@ -141,7 +141,7 @@ def test_the_loss_is_the_weighted_sum() -> None:
 @pytest.mark.parametrize("remember", [True, False])
 @pytest.mark.parametrize("window", [1, 3, 16])
 @torch.no_grad()
-def test_cached_rollouts_are_the_uncached_ones(window: int, remember: bool) -> None:
+def test_cached_rollouts_are_the_uncached_ones(window: int, remember: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of candidates that share a past, against the predictor run over each one's whole film of tokens."""
     model = tiny(window=window, remember=remember, state_rule="pose").eval()
     clip = random_clip(ARM, 2, 3)
@@ -149,6 +149,8 @@ def test_cached_rollouts_are_the_uncached_ones(window: int, remember: bool) -> N
     state, actions = at(states, 3), random_actions(ARM, (2, 4, 5), torch.Generator().manual_seed(1))
     fast, slow = model.imagine(state, actions)["z"], WorldModel.imagine(model, state, actions)["z"]
     torch.testing.assert_close(fast, slow, rtol=0, atol=1e-5)
+    monkeypatch.setattr("innerworld.models.vjepa2_ac.TOKENS", 1)  # each candidate alone
+    torch.testing.assert_close(model.imagine(state, actions)["z"], slow, rtol=0, atol=1e-5)
     first = 0 if remember else 3
     for b, n in ((0, 0), (1, 3)):
         z, pose = states["z"][b, first:], states["pose"][b, first:]

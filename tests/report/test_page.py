@@ -193,3 +193,10 @@ def read(text: str) -> Reader:
     reader.feed(text)
     reader.close()
     return reader
+
+
+def test_names_that_are_no_text_are_written_all_the_same(tmp_path: Path) -> None:
+    """As Python has them under a plain C locale: é in UTF-8, and a byte that is no character at all."""
+    disguised = b"\xc3\xa9 \xff".decode("ascii", "surrogateescape")
+    path = write(Page(disguised, "", "innerworld", []), tmp_path / "report.html")
+    assert "é \N{REPLACEMENT CHARACTER}" in path.read_text(encoding="utf-8")

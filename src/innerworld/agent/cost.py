@@ -30,14 +30,21 @@ def goal_cost(
     imagined step is looked at.
     """
 
+    counted = set(goal)  # parts of a belief that are imagined: all, until the first are seen
+
     def cost(actions: Tensor) -> Tensor:
         beliefs = actions.shape[0] * actions.shape[2]  # of one candidate in every world
-        at_once = max(1, LARGEST // (beliefs * sum(value[0].numel() for value in goal.values())))
-        return torch.cat([some(part) for part in actions.split(at_once, dim=1)], dim=1)
+        costs, done = [], 0
+        while done < actions.shape[1]:
+            at_once = max(1, LARGEST // (beliefs * sum(goal[name][0].numel() for name in counted)))
+            costs.append(some(actions[:, done : done + at_once]))
+            done += at_once
+        return torch.cat(costs, dim=1)
 
     def some(actions: Tensor) -> Tensor:
         b, n = actions.shape[:2]
         futures = each(lambda value: value[:, :, every - 1 :: every], model.imagine(state, actions))  # b n h ...
+        counted.intersection_update(futures)
         h = len(range(every - 1, actions.shape[2], every))
         goals = {name: goal[name][:, None, None].expand(b, n, h, *goal[name].shape[1:]) for name in futures}
         energy = model.energy(flatten(futures, 3), flatten(goals, 3)).reshape(b, n, h)

@@ -34,7 +34,8 @@ class TwoLevelAgent(Agent):
     """Before each plan it searches macro-actions towards the goal with `above`; the first latent that they lead to is
     what the plan pursues, unless the goal itself is nearer, or the first macro-action comes as near to it as any.
 
-    The horizon of `above` counts macro-actions, that of `planner` should be one macro-action at least.
+    The upper search begins where its last one ended, and `deadline_s` bounds the lower one only. The horizon of `above`
+    counts macro-actions, that of `planner` should be one macro-action at least.
     """
 
     def __init__(

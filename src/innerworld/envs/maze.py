@@ -93,7 +93,9 @@ class MazeVector(VectorEnv):
         options = options or {}
         mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, bool)), bool)
         rows = np.flatnonzero(mask)
-        for i, own in enumerate([seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed or []):
+        for i, own in enumerate(
+            [seed + i for i in range(self.num_envs)] if isinstance(seed, (int, np.integer)) else seed or []
+        ):
             if mask[i] and own is not None:
                 self._rngs[i] = np.random.default_rng(own)
         if "state" in options:
@@ -152,7 +154,7 @@ class MazeVector(VectorEnv):
 
     def _somewhere(self, rng: np.random.Generator) -> NDArray[np.float32]:
         open_cells = np.argwhere(~self._walls)[:, ::-1]  # x y
-        reach = 0.5 - self.config.radius - TOUCH
+        reach = max(0.0, 0.5 - self.config.radius - TOUCH / self.cell)
         cell = open_cells[rng.integers(len(open_cells))]
         return ((cell + 0.5 + rng.uniform(-reach, reach, 2)) * self.cell).astype(np.float32)
 

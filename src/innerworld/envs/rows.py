@@ -54,7 +54,7 @@ class Rows(VectorEnv):
         """Begin anew where `reset_mask` says (everywhere by default). An integer `seed` gives world i `seed + i`."""
         options = options or {}
         mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, bool)), bool)
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed
+        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, (int, np.integer)) else seed
         states = None if "state" not in options else np.asarray(options["state"], np.float64)
         expected = self.observation_space["state"].shape
         if states is not None and states.shape != expected:

@@ -125,7 +125,7 @@ class TwoRoomsVector(VectorEnv):
         options = options or {}
         mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, bool)), bool)
         rows = np.flatnonzero(mask)
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int) else seed or []
+        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, (int, np.integer)) else seed or []
         for i, own in enumerate(seeds):
             if mask[i] and own is not None:
                 self._rngs[i] = np.random.default_rng(own)

@@ -133,14 +133,7 @@ class HJEPA(WorldModel):
     }
 
     def __init__(self, config: HJEPAConfig, spec: Spec) -> None:
-        level1 = JEPA(config.level1, spec)
-        if config.below is not None:
-            level1 = checkpoint.load(config.below, kind=JEPA)
-            if level1.spec != spec:
-                raise UserError(f"{config.below} was taught with {level1.spec}, here is {spec}: choose other sensors")
-            told = {"below": None, "origin": config.below, "frozen": True}
-            config = config.model_copy(update=told)
-        config = config.model_copy(update={"level1": level1.config})
+        config, level1 = _below(config, spec)
         super().__init__(config, spec)
         self.level1 = level1.requires_grad_(False) if config.frozen else level1  # its eyes may be frozen by themselves
         latent = cast(JEPAConfig, level1.config).latent
@@ -197,3 +190,15 @@ class HJEPA(WorldModel):
         nothing = macros.new_zeros(macros.shape[:2])
         above, its = self.above.loss(Clip({"z": latents}, macros, nothing, nothing))
         return total + above, parts | its
+
+
+def _below(config: HJEPAConfig, spec: Spec) -> tuple[HJEPAConfig, JEPA]:
+    """The level below, and the configuration that builds it again without `below`."""
+    if config.below is None:
+        level1, told = JEPA(config.level1, spec), {}
+    else:
+        level1 = checkpoint.load(config.below, kind=JEPA)
+        if level1.spec != spec:
+            raise UserError(f"{config.below} was taught with {level1.spec}, here is {spec}: choose other sensors")
+        told = {"below": None, "origin": config.below, "frozen": True}
+    return config.model_copy(update={"level1": level1.config, **told}), level1

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from innerworld.errors import UserError
-from innerworld.nn.standard import Standard
+from innerworld.models.standard import Standard
 
 Rule = Literal["pose", "pose_grip", "add", "target", "hold"]
 """What an action does to the state.

@@ -23,6 +23,9 @@ from innerworld.nn.rotary import Pairing
 from innerworld.types import Clip, Obs, Spec, State, each
 from innerworld.world import Card, WorldModel, stack
 
+TOKENS = 65536
+"""Of all candidates that are imagined at once and of their past: more would need memory and save no time."""
+
 
 class VJEPA2ACConfig(Config):
     eyes: BorrowConfig = Field(default=BorrowConfig(), description="the frozen encoder whose tokens are predicted")
@@ -151,9 +154,10 @@ class VJEPA2AC(WorldModel):
     def imagine(self, state: State, actions: Tensor) -> State:
         """Tokens only, `b n h s d`: candidates share the past's keys and values, and keep those of their own steps."""
         check_action(actions, self.spec)
-        n = actions.shape[1]
-        z, pose, extrinsics = (state[name][:, None].expand(-1, n, *state[name].shape[1:]) for name in _SEEN)
-        return {"z": self._roll(state, z, pose, extrinsics, actions)}
+        b, _, h, _ = actions.shape
+        used = min(int(state["time"].max()), cast(VJEPA2ACConfig, self.config).window - 1)  # steps of the past
+        at_once = max(1, TOKENS // (b * (used + h) * self.predictor.step_size))
+        return {"z": torch.cat([self._roll(state, some) for some in actions.split(at_once, dim=1)], dim=1)}
 
     def watch(self, clip: Clip) -> State:
         seen = self._look(clip.obs)
@@ -240,8 +244,10 @@ class VJEPA2AC(WorldModel):
         keys, values = futures.memory(past)
         return guess[:, 0], {"keys": keys, "values": values, "time": state["time"] + 1}
 
-    def _roll(self, state: State, z: Tensor, pose: Tensor, extrinsics: Tensor, actions: Tensor) -> Tensor:
+    def _roll(self, state: State, actions: Tensor) -> Tensor:
         """Tokens `b n h s d` after each of the actions `b n h a`; the robot's state goes by its rule."""
+        n = actions.shape[1]
+        z, pose, extrinsics = (state[name][:, None].expand(-1, n, *state[name].shape[1:]) for name in _SEEN)
         futures = self.predictor.futures((state["keys"], state["values"]), state["time"])
         imagined = []
         for h in range(actions.shape[2]):

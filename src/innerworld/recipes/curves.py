@@ -13,7 +13,7 @@ from innerworld.report import Chart, Curve, Facts, Section
 Log = Sequence[Mapping[str, Any]]
 """The rows of a `log.jsonl`."""
 
-LOOP = {"step", "time", "loss", "grad_norm", "lr"}
+LOOP = {"step", "time", "loss", "grad_norm", "lr", "stage"}
 WATCH = {
     *("effective_rank", "dead_dimensions", "std_mean", "std_min", "probe_r2"),
     *("alignment", "uniformity", "alarm"),

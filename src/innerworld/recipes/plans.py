@@ -97,7 +97,7 @@ def _chosen(outcome: Outcome, name: str) -> list[int]:
     played, tasks = outcome.played[name], outcome.tasks
     assert tasks is not None
     order = np.lexsort((~tasks.far[: len(played.success)], played.success))
-    return order[: PLANS // len(outcome.models)].tolist()
+    return order[: max(1, PLANS // len(outcome.models))].tolist()
 
 
 @torch.no_grad()

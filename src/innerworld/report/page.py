@@ -28,8 +28,13 @@ def write(page: Page, path: Path | str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make the folder of the report {path}: {reason(error)}") from None
-    write_atomic(path, [text.encode()])
+    write_atomic(path, [_bytes(text)])
     return path
+
+
+def _bytes(text: str) -> bytes:
+    """UTF-8. Names of files under a plain C locale come as bytes in disguise, which become what they were."""
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace").encode()
 
 
 def render(page: Page) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from innerworld.nn.standard import Standard
+from innerworld.models.standard import Standard
 
 
 def test_rows_in_batches_of_any_size_are_standard_in_the_end() -> None:
