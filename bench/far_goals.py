@@ -1,8 +1,9 @@
 """Do two levels reach goals that one does not? A maze, goals at least three flat plans away, equal compute.
 
 One hierarchical model is taught in each seed; the flat agents plan with its lower level alone, and so do not differ in
-anything but the planning. "equal compute" is the number of imagined steps, of either level (both predictors have the
-same size), for every plan; CPU seconds are printed beside it. The oracle plans flat with the true dynamics.
+anything but the planning. "equal compute" is candidates × steps × rounds, of either level (both predictors have the
+same size), for every plan; iCEM shrinks its rounds, and what is then really imagined is printed, as are CPU seconds.
+The oracle plans flat with the true dynamics.
 
     python bench/far_goals.py --folder runs/far --seeds 0 1 2
 """
@@ -21,7 +22,7 @@ from innerworld.agent import Agent, AgentConfig, TwoLevelAgent, UpperConfig
 from innerworld.data import POLICIES, Store
 from innerworld.evaluate.control import Tasks, draw_tasks, play, play_policy, summary, wilson
 from innerworld.models import HJEPA
-from innerworld.plan import ICEM, Planner
+from innerworld.plan import ICEM, Planner, cold, generators
 from innerworld.recipes.goals import oracle, worlds_of
 from innerworld.recipes.lesson import episodes, teach
 from innerworld.recipes.stages import gather, lesson
@@ -58,6 +59,8 @@ def main() -> None:
     )
     args = parser.parse_args()
     torch.set_num_threads(1)
+    both = imagined(LOWER) + imagined(UPPER)
+    print(f"imagined steps of a plan: two levels {both}, flat {imagined(flat(FLAT))} and {imagined(flat(LONG))}")
     found = []
     for seed in args.seeds:
         file = args.folder / str(seed) / "far_goals.json"
@@ -143,6 +146,12 @@ def flat(horizon: int) -> Planner:
             "elites": max(1, samples // populations // 8) * populations,
         }
     )
+
+
+def imagined(planner: Planner) -> int:
+    """Steps that a search of it really imagines."""
+    plan = planner(lambda actions: actions.square().mean(dim=(2, 3)), cold(1, planner.horizon, 2), generators(0, 1))
+    return plan.evaluations * planner.horizon
 
 
 def show(found: list[dict[str, dict[str, float]]], title: str) -> None:

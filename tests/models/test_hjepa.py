@@ -120,3 +120,5 @@ def test_bad_input_is_told(tmp_path: Path) -> None:
     below = run_of_a_jepa(tmp_path / "jepa")
     with pytest.raises(UserError, match="was taught with"):
         HJEPA(HJEPAConfig(below=str(below)), Spec({"speed": (4,)}, 2))
+    with pytest.raises(UserError, match=r"leave out model\.level1, or below"):
+        HJEPA(HJEPAConfig.model_validate({"below": str(below), "level1": {"latent": 7}}), SPEC)

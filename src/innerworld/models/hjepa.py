@@ -197,6 +197,9 @@ def _below(config: HJEPAConfig, spec: Spec) -> tuple[HJEPAConfig, JEPA]:
     if config.below is None:
         level1, told = JEPA(config.level1, spec), {}
     else:
+        presets = [cast(HJEPAConfig, preset).level1 for preset in HJEPA.presets.values()]
+        if config.level1 not in (JEPAConfig(), *presets):
+            raise UserError("model.below says what the level below is: leave out model.level1, or below")
         level1 = checkpoint.load(config.below, kind=JEPA)
         if level1.spec != spec:
             raise UserError(f"{config.below} was taught with {level1.spec}, here is {spec}: choose other sensors")
