@@ -85,3 +85,18 @@ def test_rows_moments_and_devices() -> None:
     assert clip.at(4)["speed"].unique().tolist() == [4]
     assert clip.to("meta").terminated.device.type == "meta"
     assert each(torch.neg, {"a": torch.ones(2)})["a"].tolist() == [-1, -1]
+
+
+def test_marks_and_past_of_a_clip_go_with_its_rows_and_times() -> None:
+    clip = numbered(b=3, t=4)
+    first = torch.zeros(3, 5, dtype=torch.bool)
+    first[2, 3] = True
+    joined = replace(clip, first=first, past={"z": torch.arange(3.0)})
+    row = joined.rows(slice(2, 3))
+    assert row.first is not None and row.first.tolist() == [[False, False, False, True, False]]
+    assert row.past is not None and row.past["z"].tolist() == [2.0]
+    later = joined.cut(2, 2)
+    assert later.first is not None and later.first[2].tolist() == [False, True, False] and later.past is None
+    assert joined.cut(0, 2).past is joined.past
+    with pytest.raises(UserError, match="first has shape"):
+        replace(clip, first=first[:, 1:])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Generator, Tensor
 
 from innerworld.config import Config
+from innerworld.errors import UserError
 from innerworld.testing.world_model import random_clip
 from innerworld.types import Clip, Obs, Spec, State
-from innerworld.world import WorldModel, at, candidates, flatten, stack
+from innerworld.world import Card, WorldModel, at, candidates, flatten, stack
 
 
 class Sum(WorldModel):
@@ -17,6 +20,8 @@ class Sum(WorldModel):
 
     class Config(Config):
         """Nothing to set."""
+
+    card = Card(name="Sum", predicts="latents", decodes=False, backbone="sum", paper="-")
 
     def encode(self, obs: Obs, state: State | None = None, action: Tensor | None = None) -> State:
         if state is None or action is None:
@@ -91,3 +96,22 @@ def test_a_world_model_lacking_a_verb_cannot_be_made() -> None:
 
     with pytest.raises(TypeError, match="abstract"):
         Mute(Sum.Config(), SPEC)  # pyright: ignore
+
+
+def test_belief_begins_anew_where_an_episode_begins() -> None:
+    first = torch.zeros(3, 5, dtype=torch.bool)
+    first[1, 2] = True
+    believed = MODEL.watch(replace(CLIP, first=first))
+    assert believed["steps"].tolist() == [[0, 1, 2, 3, 4], [0, 1, 0, 1, 2], [0, 1, 2, 3, 4]]
+
+
+def test_belief_goes_on_from_a_past() -> None:
+    past = {"z": torch.full((3, 2), 7.0), "steps": torch.full((3,), 10)}
+    believed = MODEL.watch(replace(CLIP, past=past))
+    assert believed["steps"].tolist() == [[10, 11, 12, 13, 14]] * 3
+    assert torch.equal(believed["z"][:, 0], past["z"])
+
+
+def test_who_tells_no_reward_has_no_prospects() -> None:
+    with pytest.raises(UserError, match="tells no reward"):
+        MODEL.prospects(MODEL.encode(CLIP.at(0)))

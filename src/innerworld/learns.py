@@ -19,6 +19,7 @@ class Learns(nn.Module, ABC):
     Config: ClassVar[type[Config]]
     presets: ClassVar[dict[str, Config]] = {}
     alike: ClassVar[bool] = False  # do impressions of one scene have most in common? The collapse watch looks past it
+    restarts: ClassVar[bool] = False  # does it heed a clip's `first` and `past`? Online training needs that
 
     def __init__(self, config: Config, spec: Spec) -> None:
         super().__init__()
@@ -31,6 +32,10 @@ class Learns(nn.Module, ABC):
 
     def after_step(self) -> None:
         """Called after every optimiser step: moving-average targets and the like."""
+
+    def rates(self) -> Mapping[str, float]:
+        """Factors of the learning rate, by name of a submodule or parameter; of those it lies in the longest counts."""
+        return {}
 
     @abstractmethod
     def impressions(self, clip: Clip) -> Tensor:

@@ -73,12 +73,20 @@ class Spec:
 
 @dataclass(frozen=True)
 class Clip:
-    """`b` stretches of experience of one length; an episode is a `Clip` with b = 1. Shapes are checked when made."""
+    """`b` stretches of experience of one length; an episode is a `Clip` with b = 1. Shapes are checked when made.
+
+    A clip lies within one episode and nothing is known of what was before. Only the replay of online training gives
+    others: `first` marks where the next episode begins (the action before it means nothing, nor do reward and end; what
+    was remembered is forgotten there), `past` is what was believed at time 0 as `WorldModel.packed`
+    keeps it; what was seen then is not looked at again.
+    """
 
     obs: Obs  # b t+1 ...   uint8 images y x c, float vectors
     action: Tensor  # b t a
     reward: Tensor  # b t
     terminated: Tensor  # b t         the world ended (not: time ran out)
+    first: Tensor | None = None  # b t+1   an episode begins here; none: at most at time 0
+    past: State | None = None  # b ...   what was believed at time 0, packed
 
     def __post_init__(self) -> None:
         if self.action.ndim != 3:
@@ -96,6 +104,8 @@ class Clip:
             shape = tuple(getattr(self, name).shape)
             if shape != (b, t):
                 raise UserError(f"clip: {name} has shape {shape}, expected ({b}, {t})")
+        if self.first is not None and tuple(self.first.shape) != (b, t + 1):
+            raise UserError(f"clip: first has shape {tuple(self.first.shape)}, expected ({b}, {t + 1})")
 
     @property
     def length(self) -> int:
@@ -116,6 +126,8 @@ class Clip:
             self.action[:, start:stop],
             self.reward[:, start:stop],
             self.terminated[:, start:stop],
+            None if self.first is None else self.first[:, start : stop + 1],
+            self.past if start == 0 else None,
         )
 
     def rows(self, index: Tensor | slice) -> Clip:
@@ -126,7 +138,14 @@ class Clip:
         return self._each(lambda value: value.to(device, non_blocking=True))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> Clip:
-        return Clip(each(change, self.obs), change(self.action), change(self.reward), change(self.terminated))
+        return Clip(
+            each(change, self.obs),
+            change(self.action),
+            change(self.reward),
+            change(self.terminated),
+            None if self.first is None else change(self.first),
+            None if self.past is None else each(change, self.past),
+        )
 
 
 def each(change: Callable[[Tensor], Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ import torch
 from einops import rearrange, repeat
 from torch import Generator, Tensor
 
+from innerworld.errors import UserError
 from innerworld.learns import Learns
 from innerworld.types import Clip, Obs, State, each
 
@@ -89,13 +90,45 @@ class WorldModel(Learns):
         return stack(states), torch.stack(actions, dim=1)
 
     def watch(self, clip: Clip) -> State:
-        """Believe along a clip: states each `b t+1 ...`, as `encode` gives them one look after another."""
-        state = self.encode(clip.at(0))
+        """Believe along a clip: states each `b t+1 ...`, as `encode` gives them one look after another.
+
+        Where an episode begins within the clip, belief begins anew. With a past that is the first state, and of all
+        there is what it was packed with.
+        """
+        state = self.encode(clip.at(0)) if clip.past is None else self.unpacked(clip.past)
         states = [state]
         for t in range(clip.length):
             state = self.encode(clip.at(t + 1), state, clip.action[:, t])
+            if clip.first is not None and bool(clip.first[:, t + 1].any()):
+                state = choose_rows(clip.first[:, t + 1], self.encode(clip.at(t + 1)), state)
             states.append(state)
-        return stack(states)
+        return stack([{name: state[name] for name in states[0]} for state in states])
+
+    def study(self, clip: Clip) -> tuple[Tensor, dict[str, Tensor], State]:
+        """`loss`, and the beliefs `b t+1 ...` that it was measured on, with their gradients; for who learns to act.
+
+        Where the clip has a past, the first belief is that past.
+        """
+        return *self.loss(clip), self.watch(clip)
+
+    def prospects(self, state: State) -> tuple[Tensor, Tensor]:
+        """Reward and chance to go on, each `b`, as `decode` tells them; override where that would paint in vain.
+
+        Where no end is told, going on is certain. Raises `UserError` for a model that tells no reward.
+        """
+        told = self.decode(state)
+        if "reward" not in told:
+            raise UserError(f"{self.card.name} tells no reward: what to act for is unknown to it")
+        reward = told["reward"]
+        return reward, told.get("continue", torch.ones_like(reward))
+
+    def packed(self, state: State) -> State:
+        """The small form in which a replay keeps a belief, to go on from it one day."""
+        return state
+
+    def unpacked(self, state: State) -> State:
+        """What `packed` has packed; what `encode` and `predict` do not need to go on may be missing."""
+        return state
 
     def impressions(self, clip: Clip) -> Tensor:
         """The features of the beliefs along a clip: `b t+1 d`."""
@@ -105,6 +138,11 @@ class WorldModel(Learns):
 def stack(states: list[State]) -> State:
     """States of successive times → one, each `b t ...`."""
     return {name: torch.stack([state[name] for state in states], dim=1) for name in states[0]}
+
+
+def choose_rows(rows: Tensor, a: State, b: State) -> State:
+    """Of each row (`b` bool) the state from `a` where it is true, else from `b`."""
+    return {name: torch.where(rows.view(-1, *[1] * (value.ndim - 1)), a[name], value) for name, value in b.items()}
 
 
 def at(states: State, t: int) -> State:

@@ -6,7 +6,7 @@ from innerworld.errors import UserError
 from innerworld.models.rssm import RSSM
 from innerworld.nn.distributions import OneHot
 from innerworld.testing.world_model import check_world_model, random_clip
-from innerworld.types import Spec
+from innerworld.types import Clip, Spec
 from innerworld.world import WorldModel, at
 
 TINY = RSSM.Config(deter=64, hidden=32, stoch=8, classes=4, depth=8, units=32, layers=1, image="strided", mults=(1, 2))
@@ -82,7 +82,7 @@ def test_loss_follows_the_steps_of_encode():
         sure = RSSM(TINY.model_copy(update={"unimix": 0.0}), MIXED)
         sure.load_state_dict(model.state_dict())
         tokens, _ = sure.encoder(clip.obs)
-        deter, stoch, _ = sure._follow(tokens, clip.action, sample=True)
+        deter, stoch, _ = sure._follow(tokens, clip, sample=True)
         steps = WorldModel.watch(sure, clip)
     torch.testing.assert_close(deter, steps["deter"], atol=1e-4, rtol=0)
     torch.testing.assert_close(stoch, steps["stoch"], atol=1e-4, rtol=0)
@@ -204,3 +204,47 @@ class _Slide(nn.Module):
 
 def _count(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
+
+
+@pytest.mark.parametrize("latent", ["categorical", "gaussian"])
+def test_from_a_past_beliefs_go_on_as_if_they_had_never_stopped(latent):
+    model = RSSM(TINY.model_copy(update={"latent": latent}), VECTOR).eval()
+    clip = random_clip(VECTOR, 3, 6)
+    whole = model.watch(clip)
+    past = model.packed(at(whole, 2))
+    assert past["deter"].dtype == torch.float16
+    rest = clip.cut(2, 4)
+    tokens, _ = model.encoder({name: value[:, 1:] for name, value in rest.obs.items()})
+    later = Clip(rest.obs, rest.action, rest.reward, rest.terminated, past=past)
+    deter, stoch, _ = model._follow(tokens, later, sample=False)
+    assert torch.allclose(deter, whole["deter"][:, 3:], atol=2e-3)  # half precision
+    assert torch.allclose(stoch, whole["stoch"][:, 3:], atol=5e-3)
+    beliefs = model.watch(later)
+    assert beliefs["deter"].shape[1] == 5 and torch.equal(beliefs["deter"][:, 0], past["deter"].float())
+
+
+def test_where_an_episode_begins_nothing_of_the_last_is_remembered():
+    model = RSSM(TINY, VECTOR).eval()
+    clip = random_clip(VECTOR, 2, 6)
+    first = torch.zeros(2, 7, dtype=torch.bool)
+    first[1, 4] = True  # row 1 only
+    joined = Clip(clip.obs, clip.action, clip.reward, clip.terminated, first)
+    found, whole, fresh = model.watch(joined), model.watch(clip), model.watch(clip.cut(4, 2))
+    assert torch.allclose(found["deter"][0], whole["deter"][0], atol=1e-6)
+    assert torch.allclose(found["deter"][1, :4], whole["deter"][1, :4], atol=1e-6)
+    assert torch.allclose(found["deter"][1, 4:], fresh["deter"][1], atol=1e-6)
+    assert not torch.allclose(found["deter"][1, 4:], whole["deter"][1, 4:], atol=1e-3)
+
+
+def test_the_step_between_two_episodes_teaches_neither_reward_nor_end():
+    model = RSSM(TINY, VECTOR).eval()
+    clip = random_clip(VECTOR, 2, 5)
+    first = torch.zeros(2, 6, dtype=torch.bool)
+    first[:, 3] = True
+    losses = []
+    for odd in (0.0, 100.0):
+        reward = clip.reward.clone()
+        reward[:, 2] = odd
+        torch.manual_seed(0)
+        losses.append(model.loss(Clip(clip.obs, clip.action, reward, clip.terminated, first))[0])
+    assert torch.equal(*losses)

@@ -18,7 +18,7 @@ from innerworld.errors import UserError
 from innerworld.plan import Limits, Plan, Planner, cold, generators, shift
 from innerworld.plan.constraints import each_step
 from innerworld.types import Obs, Spec, State, each
-from innerworld.world import WorldModel
+from innerworld.world import WorldModel, choose_rows
 
 logger = logging.getLogger(__name__)
 
@@ -159,11 +159,7 @@ class Agent:
         )  # b
         if not bool(lost.any()):
             return state
-        anew = self.model.encode(obs)
-        return {
-            name: torch.where(lost.view(-1, *[1] * (value.ndim - 1)), anew[name], value)
-            for name, value in state.items()
-        }
+        return choose_rows(lost, self.model.encode(obs), state)
 
     def _think(self, began: float) -> None:
         since = time.perf_counter()

@@ -61,6 +61,7 @@ class RSSM(WorldModel):
     """
 
     Config = RSSMConfig
+    restarts = True
     card = Card(
         name="DreamerV3 (world model)",
         predicts="latents",
@@ -148,10 +149,17 @@ class RSSM(WorldModel):
         return torch.cat([state["deter"], state["stoch"].flatten(-2)], dim=-1)
 
     def loss(self, clip: Clip) -> tuple[Tensor, dict[str, Tensor]]:
-        """DreamerV3, eq. 2–5: decoding errors summed over a sensor, KL to the prior and back, means over b and t."""
+        total, parts, _ = self.study(clip)
+        return total, parts
+
+    def study(self, clip: Clip) -> tuple[Tensor, dict[str, Tensor], State]:
+        """DreamerV3, eq. 2–5: decoding errors summed over a sensor, KL to the prior and back, means over b and t.
+
+        What is believed comes back as `deter` and `stoch`. With a past, the times from 1 on are judged.
+        """
         config = cast(RSSMConfig, self.config)
-        tokens, seen = self.encoder(clip.obs)  # b t+1 e
-        deter, stoch, raw = self._follow(tokens, clip.action, sample=True)
+        tokens, seen = self.encoder(_looked_at(clip))  # b t+1 e
+        deter, stoch, raw = self._follow(tokens, clip, sample=True)
         feat = torch.cat([deter, stoch.flatten(-2)], dim=-1)  # b t+1 d
         posterior, prior = self._latent(raw), self._latent(self.prior(deter))
         dyn, rep = balanced_kl(posterior, prior, config.free_nats)  # b t+1
@@ -159,15 +167,21 @@ class RSSM(WorldModel):
         parts = self.decoder.losses(deter, feat, seen)
         total = torch.stack(list(parts.values())).sum() + config.dyn * dyn.mean() + config.rep * rep.mean()
         parts |= {"dyn": dyn.mean(), "rep": rep.mean(), "kl": posterior.kl(prior).mean()}
-        if self.reward is not None:  # reward[t] comes with obs[t+1]
-            parts["reward"] = twohot_loss(self.reward(feat[:, 1:]), clip.reward.float(), self.bins).mean()
+        after = feat[:, -clip.length :]  # reward[t] comes with obs[t+1]
+        if self.reward is not None:
+            parts["reward"] = _lived(twohot_loss(self.reward(after), clip.reward.float(), self.bins), clip)
             total = total + config.reward * parts["reward"]
         if self.continues is not None:
             target = (1 - clip.terminated.float()) * (1 - 1 / config.horizon)
-            logit = self.continues(feat[:, 1:]).squeeze(-1)
-            parts["continue"] = F.binary_cross_entropy_with_logits(logit, target)
+            logit = self.continues(after).squeeze(-1)
+            error = F.binary_cross_entropy_with_logits(logit, target, reduction="none")
+            parts["continue"] = _lived(error, clip)
             total = total + config.continues * parts["continue"]
-        return total, {name: value.detach() for name, value in parts.items()}
+        beliefs = {"deter": deter, "stoch": stoch}
+        if clip.past is not None:
+            past = self.unpacked(clip.past)
+            beliefs = {name: torch.cat([past[name][:, None], value], dim=1) for name, value in beliefs.items()}
+        return total, {name: value.detach() for name, value in parts.items()}, beliefs
 
     def after_step(self) -> None:
         self.age.add_(1)
@@ -177,22 +191,50 @@ class RSSM(WorldModel):
         own = cast(RSSMConfig, self.config).eyes.fingerprint
         return to_read(self.spec, stored, own, pixels=True) if own else super().reads(stored)
 
-    # ------------------------------------------------------------------ faster
+    # ------------------------------------------------------------------ faster, and smaller
 
     def watch(self, clip: Clip) -> State:
+        if clip.past is not None:
+            return self.study(clip)[2]
         tokens, _ = self.encoder(clip.obs)
-        deter, _, raw = self._follow(tokens, clip.action, sample=False)
+        deter, _, raw = self._follow(tokens, clip, sample=False)
         return _state(deter, self._latent(raw))
+
+    def packed(self, state: State) -> State:
+        """Memory in half precision, of a categorical latent its choices: `b g` bytes."""
+        stoch = state["stoch"]
+        kept = stoch.argmax(dim=-1).byte() if self.categorical else stoch.half()
+        return {"deter": state["deter"].half(), "stoch": kept}
+
+    def unpacked(self, state: State) -> State:
+        stoch = state["stoch"]
+        classes = cast(RSSMConfig, self.config).classes
+        told = F.one_hot(stoch.long(), classes).float() if self.categorical else stoch.float()
+        return {"deter": state["deter"].float(), "stoch": told}
 
     # ------------------------------------------------------------------ below
 
-    def _follow(self, tokens: Tensor, action: Tensor, sample: bool) -> tuple[Tensor, Tensor, Tensor]:
-        """Believe along `tokens` `b t+1 e`, from a blank past: deter, stoch and raw posterior, each `b t+1 ...`."""
+    @property
+    def categorical(self) -> bool:
+        return cast(RSSMConfig, self.config).latent == "categorical"
+
+    def _follow(self, tokens: Tensor, clip: Clip, sample: bool) -> tuple[Tensor, Tensor, Tensor]:
+        """Believe along `tokens` `b t+1 e` from a blank past, or `b t e` from the clip's own: deter, stoch and raw
+        posterior of these times. Where an episode begins, what was before is forgotten."""
         look = self.posterior.look(tokens)
         deter, stoch, nothing = self._past(look[:, 0], None, None)
-        push = self.cell.push(torch.cat([nothing.unsqueeze(1), action], dim=1))  # b t+1 d
+        action = clip.action
+        if clip.past is None:
+            action = torch.cat([nothing.unsqueeze(1), action], dim=1)
+        else:
+            past = self.unpacked(clip.past)
+            deter, stoch = past["deter"], past["stoch"].flatten(1)
+        stays, breaks = _stays(clip, look.shape[1], like=deter)
+        push = self.cell.push(action if stays is None else action * stays.unsqueeze(-1))  # b t+1 d
         steps = []
         for t in range(look.shape[1]):
+            if stays is not None and breaks[t]:
+                deter, stoch = deter * stays[:, t, None], stoch * stays[:, t, None]
             deter = self.cell(deter, stoch, push[:, t])
             raw = self.posterior(deter, look[:, t])
             latent = self._latent(raw)
@@ -239,6 +281,27 @@ def _state(deter: Tensor, latent: Latent, rng: Generator | None = None) -> State
     """Without `rng` the most likely latent, else a draw."""
     stoch = latent.mode() if rng is None else latent.sample(rng)
     return {"deter": deter, "stoch": stoch, **latent.tensors()}
+
+
+def _looked_at(clip: Clip) -> Obs:
+    """With a past, all but time 0."""
+    return clip.obs if clip.past is None else {name: value[:, 1:] for name, value in clip.obs.items()}
+
+
+def _stays(clip: Clip, times: int, like: Tensor) -> tuple[Tensor | None, list[bool]]:
+    """The last `times` of a clip: 1 where its episode goes on, 0 where one begins (`b t`), and where any row does."""
+    if clip.first is None:
+        return None, []
+    first = clip.first[:, -times:]
+    return (~first).to(like.dtype), first.any(dim=0).tolist()
+
+
+def _lived(error: Tensor, clip: Clip) -> Tensor:
+    """The mean of `b t`, of the steps from one episode into the next nothing."""
+    if clip.first is None:
+        return error.mean()
+    real = ~clip.first[:, 1:]
+    return (error * real).sum() / real.sum().clamp(min=1)
 
 
 def _check(config: RSSMConfig) -> None:

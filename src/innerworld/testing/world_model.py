@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,6 +17,7 @@ from innerworld.world import WorldModel, at, candidates, flatten
 
 Build = Callable[[Spec], WorldModel]
 TOLERANCE = 1e-4  # between two ways to compute the same number in float32, relative to its size
+PACKED = 1e-2  # between a belief and what a replay kept of it, likewise
 
 
 def check_world_model(build: Build, spec: Spec, overfit_steps: int = 150) -> None:
@@ -23,7 +25,8 @@ def check_world_model(build: Build, spec: Spec, overfit_steps: int = 150) -> Non
 
     Checked: shapes of every verb; nothing given is changed; rows of a batch are independent; `watch` equals `encode`
     step by step; `imagine` equals a loop over `predict`; `dream` follows its policy; a goal is its own best match;
-    the same seed gives the same result; save and load are bit-exact; every parameter gets a gradient and one clip can
+    the same seed gives the same result; a family that `restarts` forgets where an episode begins within a clip, and
+    goes on from a past that was packed; save and load are bit-exact; every parameter gets a gradient and one clip can
     be overfitted (both only where there is something to learn).
     """
     torch.manual_seed(0)
@@ -39,6 +42,8 @@ def check_world_model(build: Build, spec: Spec, overfit_steps: int = 150) -> Non
         _goal_matches_itself(model, clip)
         _same_seed(build, spec, clip)
         _decode_fits(model, clip)
+        if model.restarts:
+            _restarts(model, clip)
     if any(p.requires_grad for p in model.parameters()):
         _save_and_load(model, clip)
         check_gradients(model, clip)
@@ -181,6 +186,28 @@ def _decode_fits(model: WorldModel, clip: Clip) -> None:
         assert value.shape == (b, *shape), f"decode: {name} has shape {tuple(value.shape)}, expected {(b, *shape)}"
         if len(shape) == 3:
             assert value.is_floating_point(), f"decode: {name} must be float in [0, 1]"
+
+
+def _restarts(model: WorldModel, clip: Clip) -> None:
+    first = torch.zeros(clip.action.shape[0], clip.length + 1, dtype=torch.bool)
+    first[1, 2] = True
+    joined = replace(clip, first=first)
+    found, slow = model.watch(joined), WorldModel.watch(model, joined)
+    _close(model, found, slow, "where an episode begins within a clip, watch differs from encode without a past")
+    loss, _, beliefs = model.study(joined)
+    assert bool(loss.isfinite()), f"the loss of a clip of two episodes is {loss}"
+    assert model.features(flatten(beliefs, 2)).shape == model.features(flatten(found, 2)).shape, "study: other beliefs"
+    state = at(model.watch(clip), 2)
+    again = model.unpacked(model.packed(state))
+    after = [model.features(model.predict(s, clip.action[:, 2])) for s in (state, again)]
+    gap = (after[0] - after[1]).abs().max() / (1 + after[0].abs().max())
+    assert gap <= PACKED, f"what follows from a packed belief differs by {gap:.2g}"
+    rest = replace(clip.cut(2, clip.length - 2), past=model.packed(state))
+    loss, _, beliefs = model.study(rest)
+    assert bool(loss.isfinite()), f"the loss of a clip with a past is {loss}"
+    for name, value in beliefs.items():
+        assert value.shape[:2] == (len(first), rest.length + 1), f"study: {name} of a clip with a past is not b t+1 ..."
+        assert name not in again or torch.equal(value[:, 0], again[name]), f"study: {name} does not begin with the past"
 
 
 def _save_and_load(model: WorldModel, clip: Clip) -> None:
