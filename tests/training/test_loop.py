@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -215,6 +216,44 @@ def test_it_trains_in_a_thread(tmp_path: Path) -> None:
     assert same(models[0], train(build(), Noise(), CONFIG))
 
 
+@pytest.mark.parametrize("error", [UserError("the world has crashed"), ValueError("a bug")])
+def test_when_clips_end_in_an_error_what_was_learnt_is_saved(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(type(error)) as caught:
+        train(build(), Noise(13, lambda clip: fail(error)), CONFIG, tmp_path)
+    assert caught.value is error
+    assert checkpoint.read_header(tmp_path).step == 13
+    told = json.loads((tmp_path / "state.json").read_text())
+    assert (told["state"], told["step"], told["reason"]) == ("failed", 13, str(error))
+    assert same(train(build(), Noise(), CONFIG), train(build(), Noise(), CONFIG, tmp_path, resume=True))
+
+
+def test_what_was_just_saved_is_not_saved_again_when_clips_end_in_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    take = checkpoint.take
+    monkeypatch.setattr(checkpoint, "take", lambda *args: (taken.append(args[2]), take(*args))[1])
+    with pytest.raises(UserError, match="the world has crashed"):
+        train(build(), Noise(10, lambda clip: fail(UserError("the world has crashed"))), CONFIG, tmp_path)
+    assert taken == [0, 10]
+
+
+def test_a_full_disk_does_not_hide_the_error_of_the_clips(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def upset(clip: Clip) -> Clip:
+        monkeypatch.setattr(pieces, "save_file", full)
+        return fail(UserError("the world has crashed"))
+
+    with pytest.raises(UserError, match="the world has crashed"):
+        train(build(), Noise(13, upset), CONFIG.model_copy(update={"background": False}), tmp_path)
+    assert "cannot save the checkpoint of step 13" in caplog.text
+    assert checkpoint.read_header(tmp_path).step == 10
+
+
 @pytest.mark.parametrize(
     ("upset", "message"),
     [
@@ -406,6 +445,10 @@ def die(*anything: object) -> Clip:
 
 def interrupt(clip: Clip) -> Clip:
     raise KeyboardInterrupt
+
+
+def fail(error: Exception) -> Clip:
+    raise error
 
 
 def terminate(clip: Clip) -> Clip:

@@ -164,6 +164,16 @@ def test_two_learn_what_one_learns(kind: str, strategy: str, tmp_path: Path) -> 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
+def test_laprop_and_clipping_by_tensor_in_two_and_resumed(strategy: str, tmp_path: Path) -> None:
+    change = {"optimiser": "laprop", "agc": 0.01, "clip_grad": 0.0}
+    learn(tmp_path / "one", "blocks", "ddp", {}, **change)
+    for resume, steps in ((False, 7), (True, 12)):
+        assert learn_in_two(tmp_path / "two", "blocks", strategy, None, resume, steps=steps, **change) == 0
+    assert_same(tmp_path / "one", tmp_path / "two")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
 def test_a_parameter_that_the_loss_does_not_use_holds_nobody_up(strategy: str, tmp_path: Path) -> None:
     learn(tmp_path / "one", "idle", "ddp", {})
     assert learn_in_two(tmp_path / "two", "idle", strategy) == 0

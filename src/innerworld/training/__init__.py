@@ -1,7 +1,8 @@
 """The one training loop, alone or in many processes. To understand it, read in this order:
 
-`loop.py` the loop · `learner.py` one step · `config.py` the settings · `parallel.py` many processes · `keeper.py` what
-is saved, when, and what is done when that fails. (`requests.py` is signals, `launch.py` begins processes.)
+`loop.py` the loop · `learner.py` one step · `optimisers.py` what a gradient does to the weights · `config.py` the
+settings · `parallel.py` many processes · `keeper.py` what is saved, when, and what is done when that fails.
+(`requests.py` is signals, `launch.py` begins processes.)
 """
 
 from innerworld.training.config import FREE_ON_RESUME, TrainConfig, choose_device, learning_rate

@@ -38,8 +38,13 @@ class TrainConfig(Config):
     """How to train. `steps` may grow on resume; the learning rate then follows the longer schedule from there on."""
 
     steps: int = Field(default=10_000, ge=0, description="optimiser steps in all")
+    optimiser: Literal["adamw", "laprop"] = Field(
+        default="adamw", description="laprop: DreamerV3's, which scales gradients before it averages them"
+    )
     lr: float = Field(default=3e-4, gt=0, description="highest learning rate")
-    weight_decay: float = Field(default=0.0, ge=0, description="AdamW's decay, of parameters with two or more axes")
+    weight_decay: float = Field(
+        default=0.0, ge=0, description="share of parameters with two or more axes lost per step, times lr"
+    )
     schedule: Literal["cosine", "cooldown"] = Field(
         default="cosine",
         description="after the warm-up lr falls by half a cosine over the run; or stays, and falls straight at its end",
@@ -51,8 +56,14 @@ class TrainConfig(Config):
     )
     final_lr_fraction: float = Field(default=1.0, ge=0, le=1, description="last learning rate, as a fraction of lr")
     clip_grad: float = Field(default=1.0, ge=0, description="largest norm of the gradient; 0: any")
+    agc: float = Field(
+        default=0.0, ge=0, description="largest norm of each tensor's gradient, as a fraction of the tensor's; 0: any"
+    )
     betas: tuple[float, float] = Field(
-        default=(0.9, 0.999), description="AdamW's averaging of gradients and their squares"
+        default=(0.9, 0.999), description="the optimiser's averaging of gradients and of their squares"
+    )
+    eps: float | None = Field(
+        default=None, gt=0, description="added to the root of the squares; null: 1e-8 of adamw, 1e-20 of laprop"
     )
     ema: float = Field(
         default=0.0, ge=0, lt=1, description="decay of a moving average of the weights, kept beside them; 0: none"

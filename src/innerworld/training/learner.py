@@ -11,13 +11,13 @@ from datetime import timedelta
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
-from torch.optim import AdamW
 
 from innerworld.errors import UserError
 from innerworld.learns import Learns
 from innerworld.team import PATIENCE, Team, noticing, spread
 from innerworld.training.config import TrainConfig, autocasts, learning_rate
-from innerworld.training.parallel import LossOf, Strategy, with_ddp, with_fsdp
+from innerworld.training.optimisers import build_optimiser, clip_each
+from innerworld.training.parallel import LossOf, Strategy, local, whole, with_ddp, with_fsdp
 from innerworld.types import Clip
 
 MEMORY_PATIENCE = timedelta(seconds=30)
@@ -52,7 +52,7 @@ class Learner:
         model.to(device).train()
         plain = LossOf(model, torch.compile(model.loss) if config.compile else model.loss)
         self.loss: nn.Module = with_fsdp(plain, team, device) if self.sharded else plain
-        self.optimiser = _optimiser(model, config)
+        self.optimiser = build_optimiser(model, config)
         self.average = {name: p.detach().clone() for name, p in model.named_parameters() if config.ema and _moves(p)}
         self._fresh = True
         self._undo: _Undo | None = None
@@ -84,12 +84,14 @@ class Learner:
         return found
 
     def apply(self, step: int, measured: Measured) -> float:
-        """Take the step that was measured; its learning rate."""
+        """Take the step that was measured; its learning rate, before the model's own factors."""
         if self.config.clip_grad > 0:
             clip_grads_with_norm_(self.model.parameters(), self.config.clip_grad, measured.norm)
+        if self.config.agc > 0:
+            clip_each(self.model.parameters(), self.config.agc, self.sharded)
         rate = learning_rate(step, self.config)
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group["rate"]
         self.optimiser.step()
         self.model.after_step()
         if self.average:
@@ -134,7 +136,7 @@ class Learner:
         if careful:
             self._average_gradients()
         norm = get_total_norm([p.grad for p in self.model.parameters() if p.grad is not None])
-        return Measured(*found, _whole(norm) if self.sharded else norm)
+        return Measured(*found, whole(norm) if self.sharded else norm)
 
     def _short_somewhere(self, step: int, here: bool, rows: int) -> bool:
         """Did memory run out in any process? One that waits in vain for the others, which exchange statistics, ends."""
@@ -227,18 +229,6 @@ class _Undo:
                 value.copy_(self.buffers[name])
 
 
-def _optimiser(model: Learns, config: TrainConfig) -> AdamW:
-    """AdamW; biases, gains and other parameters with fewer than two axes do not decay."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not trained:
-        raise UserError(f"{type(model).__name__} has no parameter to train")
-    groups = [
-        {"params": [parameter for parameter in trained if parameter.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [parameter for parameter in trained if parameter.ndim < 2], "weight_decay": 0.0},
-    ]
-    return AdamW([group for group in groups if group["params"]], lr=config.lr, betas=config.betas)
-
-
 def _moves(parameter: Tensor) -> bool:
     return parameter.requires_grad and parameter.is_floating_point()
 
@@ -249,25 +239,13 @@ def _warn_of_idle(model: Learns) -> None:
         logger.warning("%d parameters get no gradient, the first is %s: does the loss use them?", len(idle), idle[0])
 
 
-def _whole(norm: Tensor) -> Tensor:
-    from torch.distributed.tensor import DTensor
-
-    return norm.full_tensor() if isinstance(norm, DTensor) else norm
-
-
 def _first_non_finite(sources: Mapping[str, Mapping[str, Tensor]]) -> tuple[int, str]:
     """Its place in the order of causes, and its name."""
     for order, (what, tensors) in enumerate(sources.items()):
         for name, value in tensors.items():
-            if not torch.isfinite(_local(torch.as_tensor(value))).all():
+            if not torch.isfinite(local(torch.as_tensor(value))).all():
                 return order, f"{what} {name}"
     return len(sources), "the norm of the gradient"  # each number is finite, the sum of their squares is not
-
-
-def _local(value: Tensor) -> Tensor:
-    from torch.distributed.tensor import DTensor
-
-    return value.to_local() if isinstance(value, DTensor) else value
 
 
 def _is_memory(error: Exception) -> bool:

@@ -72,7 +72,7 @@ def train(
     processes, each computes its rows of every batch, by `strategy`; after fsdp the returned model is spread, so load
     it from `folder`. Raises `UserError` for a loss or gradient that is not finite (before the weights take it), a
     device that is not here, a folder that holds another run, a full disk, and `Interrupted` after Ctrl-C or SIGTERM,
-    having saved.
+    having saved. What `clips` raise comes out as it is, alone after what was learnt has been saved.
     """
     device = choose_device(config.device)
     if config.threads is not None:
@@ -128,7 +128,7 @@ def _own(device: torch.device, team: Team) -> torch.device:
 
 
 def _next(clips: Clips, step: int, team: Team, keeper: Keeper, asked: Requests) -> Clip:
-    """This process's rows of the batch. Ctrl-C that comes out of the reading finds the weights of whole steps."""
+    """This process's rows of the batch. What comes out of the reading, Ctrl-C too, finds the weights of whole steps."""
     try:
         if team.alone:
             return clips.batch(step)
@@ -141,16 +141,33 @@ def _next(clips: Clips, step: int, team: Team, keeper: Keeper, asked: Requests) 
         if not team.alone:
             raise
         asked.stop = asked.stop or signal.SIGINT
+    except Exception:
+        if team.alone:  # of many, the others are already waiting for this one in the next step
+            _rescue(step, keeper)
+        raise
     _leave(step, keeper, asked.stop)
     raise AssertionError
 
 
+def _rescue(step: int, keeper: Keeper) -> None:
+    """Save what was learnt where there are no clips to go on with; what stops that is told, but not instead of it."""
+    try:
+        _save_now(step, keeper)
+    except UserError as error:
+        keeper.warn("%s", error)
+
+
 def _leave(step: int, keeper: Keeper, number: int) -> None:
-    """Save, unless that has just been done, and stop."""
+    """Save and stop."""
+    _save_now(step, keeper)
+    raise Interrupted(step, keeper.folder is not None, number)
+
+
+def _save_now(step: int, keeper: Keeper) -> None:
+    """Save, unless that has just been done, and wait until it is on the disk."""
     if keeper.saved != step:
         keeper.save(step)
     keeper.settle(last=True)
-    raise Interrupted(step, keeper.folder is not None, number)
 
 
 def _refuse(step: int, learner: Learner, keeper: Keeper, clips: Clips, clip: Clip, measured: Measured) -> None:

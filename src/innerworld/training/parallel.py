@@ -104,6 +104,20 @@ def gathered(loss: nn.Module, strategy: Strategy, team: Team) -> Iterator[None]:
             module.reshard()
 
 
+def whole(value: Tensor) -> Tensor:
+    """What FSDP spread, put together: all processes must ask."""
+    from torch.distributed.tensor import DTensor
+
+    return value.full_tensor() if isinstance(value, DTensor) else value
+
+
+def local(value: Tensor) -> Tensor:
+    """This process's part of what FSDP spread, not a copy."""
+    from torch.distributed.tensor import DTensor
+
+    return value.to_local() if isinstance(value, DTensor) else value
+
+
 # ---------------------------------------------------------------------- batch norm
 
 
