@@ -31,7 +31,7 @@ class Fake(gymnasium.Env):
         value: Any,
         action: spaces.Space = CONTINUOUS,
         mode: str | None = None,
-        reward: float = 0,
+        reward: Any = 0,
     ) -> None:
         self.observation_space, self.action_space, self.render_mode = space, action, mode
         self.value, self.reward, self.did = value, reward, None
@@ -51,7 +51,7 @@ class Fake(gymnasium.Env):
 VECTOR = spaces.Box(-np.inf, np.inf, (3,), np.float64)
 
 
-def vector_env(action: spaces.Space = CONTINUOUS, value: Any = (1.0, 2.0, 3.0), reward: float = 0) -> Fake:
+def vector_env(action: spaces.Space = CONTINUOUS, value: Any = (1.0, 2.0, 3.0), reward: Any = 0) -> Fake:
     return Fake(VECTOR, np.array(value), action, reward=reward)
 
 
@@ -111,6 +111,9 @@ def test_unbounded_actions_need_bounds():
         adapt(inner)
     adapt(inner, action_low=-2, action_high=[2, 6]).step(np.array([1, 0]))
     assert inner.did.tolist() == [2, 2]
+    for far in (1e10, np.finfo(np.float32).max):  # what some write for no bounds
+        with pytest.raises(UserError, match="dimension 0 has no bounds"):
+            adapt(vector_env(spaces.Box(-far, far, (1,), np.float32)))
 
 
 @pytest.mark.parametrize(("low", "high"), [(-3, 2), (1, 0.5), ([0, 0, 0], 1)])
@@ -215,9 +218,61 @@ def test_numbers_that_are_not_finite_are_refused(bad: float):
         adapt(vector_env(value=(0, bad, 0))).reset()
 
 
-def test_a_reward_that_is_not_finite_is_refused():
-    with pytest.raises(UserError, match="reward nan"):
-        adapt(vector_env(reward=np.nan)).step(np.zeros(2))
+@pytest.mark.parametrize("reward", [np.nan, -np.inf, None, "much", [1, 2]])
+def test_a_reward_that_is_no_finite_number_is_refused(reward: Any):
+    with pytest.raises(UserError, match=r"the reward .*: rewards must be finite numbers"):
+        adapt(vector_env(reward=reward)).step(np.zeros(2))
+
+
+def test_a_reward_may_be_an_array_of_one():
+    assert adapt(vector_env(reward=np.array([2.5]))).step(np.zeros(2))[1] == 2.5  # pyright: ignore[reportArgumentType]
+
+
+BYTES = spaces.Box(0, 255, (8, 8, 3), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("space", "value", "says"),
+    [
+        (VECTOR, np.zeros(4), r"'state' as float64 \(4,\), its space promises float64 \(3,\)"),
+        (VECTOR, np.zeros((3, 1)), r"'state' as float64 \(3, 1\)"),
+        (BYTES, np.zeros((8, 9, 3), np.uint8), r"'pixels' as uint8 \(8, 9, 3\), its space promises uint8 \(8, 8, 3\)"),
+        (BYTES, np.zeros((8, 8, 3)), r"'pixels' as float64 \(8, 8, 3\), its space promises uint8"),
+        (spaces.Discrete(3), 3, r"'state' the value 3, its space promises Discrete\(3\)"),
+        (spaces.Discrete(3), -1, "'state' the value -1"),
+        (spaces.MultiDiscrete([2, 2]), np.array([0, 2]), "'state' the value"),
+        (spaces.Dict({"arm": VECTOR, "leg": VECTOR}), {"arm": np.zeros(3)}, "did not give sensor 'leg'"),
+    ],
+)
+def test_an_observation_that_is_not_what_its_space_promises_is_refused(space: spaces.Space, value: Any, says: str):
+    with pytest.raises(UserError, match=says):
+        adapt(Fake(space, value)).reset()
+
+
+def test_several_vectors_are_joined_when_state_is_asked_for():
+    space = spaces.Dict({"arm": spaces.Box(-1, 2, (2,)), "picture": BYTES, "room": spaces.Discrete(3)})
+    value = {"arm": np.array([0.5, 1], np.float32), "picture": np.zeros((8, 8, 3), np.uint8), "room": 1}
+    env = adapt(Fake(space, value), sensors=["state"])
+    assert env.reset()[0]["state"].tolist() == [0.5, 1, 0, 1, 0]
+    assert env.observation_space["state"].low.tolist() == [-1, -1, 0, 0, 0]  # pyright: ignore
+    assert list(adapt(Fake(space, value)).reset()[0]) == ["arm", "picture", "room"]
+    with pytest.raises(UserError, match="no sensor 'state'"):
+        adapt(Fake(BYTES, value["picture"]), sensors=["state"])
+
+
+def test_environments_made_for_gym_before_gymnasium_are_told_apart():
+    class Old(Fake):
+        def reset(self, *, seed: int | None = None, options: Any = None) -> Any:
+            return self.value
+
+        def step(self, action: Any) -> Any:
+            return self.value, 0.0, False, {}
+
+    env = adapt(Old(VECTOR, np.zeros(3)))
+    with pytest.raises(UserError, match=r"reset\(\) of .* must give \(observation, info\)"):
+        env.reset()
+    with pytest.raises(UserError, match=r"step\(\) of .* gave 4 things"):
+        env.step(np.zeros(2))
 
 
 @pytest.mark.parametrize(("old", "new"), [((8, 12), 4), ((10, 7), 4), ((3, 5), 7), ((64, 64), 64)])
@@ -310,7 +365,7 @@ def test_an_unknown_world_is_told_in_one_line(id: str, says: str):
 
 
 def test_a_missing_package_is_told_with_its_pip_line(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("innerworld.envs.find_spec", lambda module: None)
+    monkeypatch.setattr("innerworld.envs.named.find_spec", lambda module: None)
     for build in (make, make_one):
         with pytest.raises(UserError, match=r'pip install "innerworld\[pusht\]"'):
             build("pusht")

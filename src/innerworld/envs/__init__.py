@@ -1,37 +1,25 @@
-"""The worlds there are. To add one: write its file, add its line. Any other Gymnasium id works, too."""
+"""The worlds there are: our own by name, those of suites by `suite:task`, and any other Gymnasium id."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
-from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
 
 import gymnasium
 from gymnasium.vector import AutoresetMode, SyncVectorEnv, VectorEnv
 from numpy.typing import ArrayLike
 
-from innerworld.config import build
 from innerworld.envs.adapter import Adapted, adapt, shrink, spec_of
+from innerworld.envs.named import ENVS, World
+from innerworld.envs.registered import make_registered
+from innerworld.envs.repeat import Repeat, RepeatRows, check_times, counted
+from innerworld.envs.suites import SUITES, in_suite, make_in_suite
 from innerworld.envs.workers import Workers
-from innerworld.errors import UserError, nearest
+from innerworld.errors import UserError
 
-if TYPE_CHECKING:
-    from innerworld.envs.two_rooms import TwoRoomsConfig
-
-__all__ = ["ENVS", "Adapted", "World", "adapt", "make", "make_one", "shrink", "spec_of"]
-
-
-@dataclass(frozen=True)
-class World:
-    """A world with a name of its own: made from (size, max_steps) and (n, size, max_steps)."""
-
-    about: str
-    one: Callable[[int, int | None], gymnasium.Env]
-    many: Callable[[int, int, int | None], VectorEnv]
+__all__ = ["ENVS", "SUITES", "Adapted", "World", "adapt", "make", "make_one", "shrink", "spec_of"]
 
 
 def make(
@@ -46,26 +34,34 @@ def make(
     parallel: bool = False,
     timeout_s: float = 60.0,
     restarts: int = 3,
+    action_repeat: int = 1,
 ) -> VectorEnv:
-    """Make `n` worlds that are stepped together: a name in `ENVS`, or any Gymnasium id, adapted (see `adapt`).
+    """Make `n` worlds that are stepped together: a name in `ENVS`, a world of `SUITES`, or any Gymnasium id, adapted
+    (see `adapt`).
 
     A world that has ended waits until `reset(options={"reset_mask": …})` begins it anew. `size` is the side of the
-    pictures, `max_steps` the length of an episode (by default the world's own). `seed` makes world i begin from
+    pictures, `max_steps` the length of an episode (by default the world's own) in the world's steps. `action_repeat`
+    does each action so many times, or until the episode ends, and sums the rewards; `metadata["frames_per_step"]` is
+    this times the world's own frame skip (an Atari game's 4, otherwise 1). `seed` makes world i begin from
     `seed + i`, and seeds `action_space.sample()`. `parallel` gives each world a process of its own; one that does
     not answer for `timeout_s` seconds, crashes or is killed is then begun again, at most `restarts` times (see
-    `Workers`). Ids of packages that must be imported first are written `module:id`, as in
-    "minigrid:MiniGrid-Empty-5x5-v0".
+    `Workers`). Settings of a suite's world, and arguments of a Gymnasium one, follow its id behind commas, as in
+    "atari:pong,gray=true" and "CarRacing-v3,continuous=false". Ids of packages that must be imported first are written
+    `module:id`.
 
     Raises `UserError` for an unknown id, a missing package and a world that has no place in the convention.
     """
     if n < 1:
         raise UserError(f"cannot make {n} worlds: n is at least 1")
+    check_times(action_repeat)
     if id in ENVS:
         _check_plain(id, sensors, action_low, action_high, parallel)
         _go_headless()
         envs = ENVS[id].many(n, size, max_steps)
+        envs.metadata = counted(envs.metadata, 1)
+        envs = RepeatRows(envs, action_repeat) if action_repeat > 1 else envs
     else:
-        one = partial(make_one, id, size, None, max_steps, sensors, action_low, action_high)
+        one = partial(make_one, id, size, None, max_steps, sensors, action_low, action_high, action_repeat)
         if parallel:
             one().close()  # here, so that a wrong id is told in one line and not by n processes
             envs = Workers([one] * n, timeout_s, restarts)
@@ -85,15 +81,21 @@ def make_one(
     sensors: Sequence[str] | None = None,
     action_low: ArrayLike | None = None,
     action_high: ArrayLike | None = None,
+    action_repeat: int = 1,
 ) -> gymnasium.Env:
     """Make a single world, as a plain Gymnasium environment; everything else is as in `make`."""
+    check_times(action_repeat)
     _go_headless()
     if id in ENVS:
         _check_plain(id, sensors, action_low, action_high, parallel=False)
         env = ENVS[id].one(size, max_steps)
+        env.metadata = counted(env.metadata, 1)
+        env = Repeat(env, action_repeat) if action_repeat > 1 else env
     else:
-        drawn = sensors is None or "pixels" in sensors
-        env = adapt(_gymnasium(id, max_steps, drawn), size, sensors, action_low, action_high)
+        env = _world(id, size, max_steps, drawn=sensors is None or "pixels" in sensors)
+        # Within, so that what is seen is drawn and resized once a step.
+        env = Repeat(env, action_repeat) if action_repeat > 1 else env
+        env = adapt(env, size, sensors, action_low, action_high)
     if seed is not None:
         env.reset(seed=seed)
         env.action_space.seed(seed)
@@ -119,117 +121,7 @@ def _go_headless() -> None:
         os.environ.setdefault("MUJOCO_GL", "egl")
 
 
-def _gymnasium(id: str, max_steps: int | None, drawn: bool) -> gymnasium.Env:
-    mode = "rgb_array" if drawn else None
-    try:
-        # Its checker only warns; the adapter raises what matters here.
-        return gymnasium.make(id, max_episode_steps=max_steps, render_mode=mode, disable_env_checker=True)
-    except gymnasium.error.UnregisteredEnv:
-        known = [*ENVS, *gymnasium.registry]
-        raise UserError(
-            f"unknown environment {id!r}.{nearest(id, known)} Known: {', '.join(ENVS)}, every Gymnasium id, "
-            "and module:id where a package must be imported first"
-        ) from None
-    except ModuleNotFoundError as error:
-        missing = error.name or id.partition(":")[0]  # Gymnasium drops the name of a module that it was told to import
-        raise UserError(f"{id} needs the module {missing!r}: pip install the package that holds it") from None
-    except gymnasium.error.Error as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"cannot make {id!r}: {reason}") from None
-
-
-def _two_rooms(size: int, max_steps: int | None) -> gymnasium.Env:
-    from innerworld.envs.two_rooms import TwoRooms
-
-    return TwoRooms(_two_rooms_config(size, max_steps))
-
-
-def _two_rooms_vector(n: int, size: int, max_steps: int | None) -> VectorEnv:
-    from innerworld.envs.two_rooms import TwoRoomsVector
-
-    return TwoRoomsVector(n, _two_rooms_config(size, max_steps))
-
-
-def _two_rooms_config(size: int, max_steps: int | None) -> TwoRoomsConfig:
-    from innerworld.envs.two_rooms import TwoRoomsConfig
-
-    steps = {} if max_steps is None else {"steps": max_steps}
-    return build(TwoRoomsConfig, TwoRoomsConfig.of_size(size).model_dump() | steps, "two_rooms")
-
-
-def _maze(layout: str) -> World:
-    def config(size: int, max_steps: int | None) -> Any:
-        from innerworld.envs.maze import MazeConfig
-
-        return build(MazeConfig, _settings(size, "steps", max_steps) | {"layout": layout}, f"maze_{layout}")
-
-    def one(size: int, max_steps: int | None) -> gymnasium.Env:
-        from innerworld.envs.maze import Maze
-
-        return Maze(config(size, max_steps))
-
-    def many(n: int, size: int, max_steps: int | None) -> VectorEnv:
-        from innerworld.envs.maze import MazeVector
-
-        return MazeVector(n, config(size, max_steps))
-
-    return World(f"a maze, {layout}: go where a picture shows", one, many)
-
-
-def _pusht(size: int, max_steps: int | None) -> gymnasium.Env:
-    _need("gym_pusht", "pusht")
-    from innerworld.envs.pusht import PushT
-
-    return PushT(build(PushT.Config, _settings(size, "max_steps", max_steps), "pusht"))
-
-
-def _pusht_vector(n: int, size: int, max_steps: int | None) -> VectorEnv:
-    _need("gym_pusht", "pusht")
-    from innerworld.envs.pusht import PushTVector
-
-    return PushTVector(n, build(PushTVector.Config, _settings(size, "max_steps", max_steps), "pusht"))
-
-
-def _mujoco(name: str, kind: str, module: str, extra: str, about: str) -> World:
-    def config(size: int, max_steps: int | None) -> Any:
-        _need(module, extra)
-        from innerworld.envs.mujoco import MuJoCoConfig
-
-        return build(MuJoCoConfig, _settings(size, "max_steps", max_steps), name)
-
-    def one(size: int, max_steps: int | None) -> Any:
-        settings = config(size, max_steps)
-        from innerworld.envs import mujoco
-
-        return {"Reacher": mujoco.Reacher, "FetchPush": mujoco.FetchPush}[kind](settings)
-
-    def many(n: int, size: int, max_steps: int | None) -> VectorEnv:
-        from innerworld.envs.rows import Rows
-
-        return Rows(name, [one(size, max_steps) for _ in range(n)])
-
-    return World(f"{about} (extra: {extra})", one, many)
-
-
-def _settings(size: int, length: str, max_steps: int | None) -> dict[str, Any]:
-    return {"size": size} if max_steps is None else {"size": size, length: max_steps}
-
-
-def _need(module: str, extra: str) -> None:
-    if find_spec(module) is None:
-        raise UserError(f'{extra} needs a package that is not installed: pip install "innerworld[{extra}]"')
-
-
-ENVS = {
-    "maze_u": _maze("u"),
-    "maze_medium": _maze("medium"),
-    "maze_spiral": _maze("spiral"),
-    "two_rooms": World("an agent, a wall, a door: go where a picture shows", _two_rooms, _two_rooms_vector),
-    "reacher": _mujoco(
-        "reacher", "Reacher", "dm_control", "dmc", "two links and two torques: be where a picture shows"
-    ),
-    "fetch_push": _mujoco(
-        "fetch_push", "FetchPush", "gymnasium_robotics", "robotics", "a robot arm pushes a block over a table, in 3-D"
-    ),
-    "pusht": World("push a T-shaped block onto its mark (extra: pusht)", _pusht, _pusht_vector),
-}
+def _world(id: str, size: int, max_steps: int | None, drawn: bool) -> gymnasium.Env:
+    if known := in_suite(id):
+        return make_in_suite(known, size, max_steps, drawn)
+    return make_registered(id, size, max_steps, drawn, names=[*ENVS, *(f"{name}:…" for name in SUITES)])

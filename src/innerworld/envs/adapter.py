@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -12,14 +11,16 @@ import numpy as np
 from gymnasium import spaces
 from numpy.typing import ArrayLike, NDArray
 
+from innerworld.envs.actions import Actions
 from innerworld.errors import UserError, nearest
 
 if TYPE_CHECKING:  # types.py imports torch, which worlds that step in processes of their own do not need
     from innerworld.types import Spec
 
 Sensors = dict[str, NDArray[Any]]
+Source = spaces.Space | tuple[str, ...] | None
+"""Where a sensor comes from: a space of the environment's own, vectors by their names to be joined, or a picture."""
 
-TOLERANCE = 1e-6  # an action this far outside its bounds is rounding; farther is a mistake
 CHANNELS = (1, 3, 4)
 
 
@@ -33,9 +34,10 @@ def adapt(
     """Wrap `env` so that models, planners and the agent understand it; see `Adapted`.
 
     `sensors` chooses and orders some of the sensors (by default all). Naming "pixels" asks for a rendered picture even
-    where the environment shows images of its own. `action_low`, `action_high` (numbers, or one per dimension) narrow
-    the environment's own bounds, and are needed where it has none. Raises `UserError` for what has no place in the
-    convention.
+    where the environment shows images of its own; leaving it out saves the drawing. "state" may always be asked for:
+    where there are several vectors it is all of them, joined in their order. `action_low`, `action_high` (numbers, or
+    one per dimension) narrow the environment's own bounds, and are needed where it has none. Raises `UserError` for
+    what has no place in the convention.
     """
     return Adapted(env, size, sensors, action_low, action_high)
 
@@ -49,7 +51,9 @@ class Adapted(gymnasium.Wrapper):
       joined by dots. `Discrete` observations are one-hot.
     - `Box` actions go from [-1, 1] to the environment's own bounds; `Discrete` ones pass unchanged.
 
-    Raises `UserError` for numbers that are not finite and for actions out of bounds: nothing is silently clipped.
+    `metadata["frames_per_step"]` says how many frames of the world a step takes, 1 where the world does not say.
+    Raises `UserError` for numbers that are not finite, for observations that are not what their space promises and for
+    actions out of bounds: nothing is silently clipped.
     """
 
     def __init__(
@@ -61,42 +65,64 @@ class Adapted(gymnasium.Wrapper):
         action_high: ArrayLike | None = None,
     ) -> None:
         super().__init__(env)
+        self.metadata = {"frames_per_step": 1, **env.metadata}
         self.size = size
-        own = _leaves(env.observation_space)
+        self._own = own = _leaves(env.observation_space)
         self._sources = _choose(own, _rendered(env, own, sensors), sensors)
         self.observation_space = spaces.Dict(
-            {name: _space_of(name, space, size) for name, space in self._sources.items()}
+            {name: _space_of(name, source, own, size) for name, source in self._sources.items()}
         )
-        self._actions = _Actions.of(env.action_space, action_low, action_high)
+        self._actions = Actions.of(env.action_space, action_low, action_high)
         self.action_space = self._actions.space
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Sensors, dict[str, Any]]:
-        obs, info = self.env.reset(seed=seed, options=options)
+        answer = self.env.reset(seed=seed, options=options)
+        if not (isinstance(answer, tuple) and len(answer) == 2):
+            raise UserError(
+                f"reset() of {self.env} must give (observation, info): is it made for gym before Gymnasium?"
+            )
+        obs, info = answer
         return self._sense(obs), info
 
     def step(self, action: Any) -> tuple[Sensors, float, bool, bool, dict[str, Any]]:
-        obs, given, terminated, truncated, info = self.env.step(self._actions.to_env(action))
-        reward = float(given)
-        if not np.isfinite(reward):
-            raise UserError(f"the environment gave the reward {reward}: rewards must be finite numbers")
-        return self._sense(obs), reward, bool(terminated), bool(truncated), info
+        answer = self.env.step(self._actions.to_env(action))
+        if len(answer) != 5:
+            raise UserError(
+                f"step() of {self.env} gave {len(answer)} things, not (observation, reward, terminated, truncated, "
+                "info): is it made for gym before Gymnasium?"
+            )
+        obs, given, terminated, truncated, info = answer
+        return self._sense(obs), checked_reward(given), bool(terminated), bool(truncated), info
 
     def _sense(self, obs: Any) -> Sensors:
         values = _values(self.env.observation_space, obs)
-        return {name: self._read(name, space, values) for name, space in self._sources.items()}
+        return {name: self._read(name, source, values) for name, source in self._sources.items()}
 
-    def _read(self, name: str, space: spaces.Space | None, values: dict[str, Any]) -> NDArray[Any]:
-        if space is None:
+    def _read(self, name: str, source: Source, values: dict[str, Any]) -> NDArray[Any]:
+        if source is None:
             return shrink(_picture(self.env), self.size)
-        if _is_image(space):
-            return shrink(_with_channel(np.asarray(values[name])), self.size)
-        vector = np.asarray(spaces.flatten(space, values[name]), np.float32)
+        if isinstance(source, tuple):
+            return np.concatenate([self._read(part, self._own[part], values) for part in source])
+        if _is_image(source):
+            return shrink(_with_channel(_checked_array(name, source, values[name])), self.size)
+        vector = _numbers(name, source, values[name])
         if not np.all(np.isfinite(vector)):
             at = int(np.flatnonzero(~np.isfinite(vector))[0])
             raise UserError(f"the environment gave sensor {name!r} the value {vector[at]} in dimension {at}")
         return vector
+
+
+def checked_reward(given: Any) -> float:
+    """The reward that an environment gave, as a number. Raises `UserError` if it is none, or not finite."""
+    try:
+        reward = float(np.asarray(given).item())
+    except (TypeError, ValueError):
+        raise UserError(f"the environment gave the reward {given!r}: rewards must be finite numbers") from None
+    if not np.isfinite(reward):
+        raise UserError(f"the environment gave the reward {reward}: rewards must be finite numbers")
+    return reward
 
 
 def spec_of(observation_space: spaces.Space, action_space: spaces.Space) -> Spec:
@@ -149,6 +175,9 @@ def _values(space: spaces.Space, value: Any, prefix: str = "") -> dict[str, Any]
     """The values that belong to `_leaves`, by the same names."""
     if isinstance(space, (spaces.Dict, spaces.Tuple)):
         parts = value if isinstance(space, spaces.Dict) else {str(i): part for i, part in enumerate(value)}
+        for key, _ in _children(space):
+            if key not in parts:
+                raise UserError(f"the environment did not give sensor {_join(prefix, key)!r}, which its space promises")
         return {
             name: leaf
             for key, child in _children(space)
@@ -180,23 +209,28 @@ def _rendered(env: gymnasium.Env, own: dict[str, spaces.Space], sensors: Sequenc
     return asked or (env.render_mode == "rgb_array" and not any(map(_is_image, own.values())))
 
 
-def _choose(
-    own: dict[str, spaces.Space], rendered: bool, sensors: Sequence[str] | None
-) -> dict[str, spaces.Space | None]:
-    """The sensors to give and the spaces they come from; None is a rendered picture."""
-    sources: dict[str, spaces.Space | None] = {"pixels": None} if rendered else {}
+def _choose(own: dict[str, spaces.Space], rendered: bool, sensors: Sequence[str] | None) -> dict[str, Source]:
+    """The sensors to give and where they come from."""
+    sources: dict[str, Source] = {"pixels": None} if rendered else {}
     sources.update(own)
     if sensors is None:
         return sources
+    vectors = tuple(name for name, space in own.items() if _is_numbers(space))
+    if len(vectors) > 1 and "state" not in sources:
+        sources["state"] = vectors
     for name in sensors:
         if name not in sources:
             raise UserError(f"no sensor {name!r} here.{nearest(name, list(sources))} There are: {', '.join(sources)}")
     return {name: sources[name] for name in sensors}
 
 
-def _space_of(name: str, space: spaces.Space | None, size: int) -> spaces.Box:
+def _space_of(name: str, space: Source, own: dict[str, spaces.Space], size: int) -> spaces.Box:
     if space is None:
         return spaces.Box(0, 255, (size, size, 3), np.uint8)
+    if isinstance(space, tuple):
+        parts = [_space_of(part, own[part], own, size) for part in space]
+        low, high = (np.concatenate(ends) for ends in zip(*((part.low, part.high) for part in parts), strict=True))
+        return spaces.Box(low, high, dtype=np.float32)
     if isinstance(space, spaces.Box) and _is_image(space):
         channels = space.shape[2] if len(space.shape) == 3 else 1
         if channels not in CHANNELS:
@@ -205,7 +239,7 @@ def _space_of(name: str, space: spaces.Space | None, size: int) -> spaces.Box:
                 "choose other sensors, for example sensors=['pixels'] for a rendered picture"
             )
         return spaces.Box(0, 255, (size, size, channels), np.uint8)
-    if isinstance(space, (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)):
+    if _is_numbers(space):
         flat = spaces.flatten_space(space)
         assert isinstance(flat, spaces.Box)
         return spaces.Box(flat.low.astype(np.float32), flat.high.astype(np.float32), dtype=np.float32)
@@ -220,86 +254,42 @@ def _is_image(space: spaces.Space) -> bool:
     return isinstance(space, spaces.Box) and space.dtype == np.uint8 and len(space.shape) in (2, 3)
 
 
+def _is_numbers(space: spaces.Space) -> bool:
+    kinds = (spaces.Box, spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
+    return isinstance(space, kinds) and not _is_image(space)
+
+
+def _numbers(name: str, space: spaces.Space, value: Any) -> NDArray[np.float32]:
+    if isinstance(space, spaces.Box):
+        return _checked_array(name, space, value).astype(np.float32).reshape(-1)
+    if not space.contains(value):
+        raise UserError(f"the environment gave sensor {name!r} the value {value!r}, its space promises {space}")
+    return np.asarray(spaces.flatten(space, value), np.float32)
+
+
+def _checked_array(name: str, space: spaces.Space, value: Any) -> NDArray[Any]:
+    array = np.asarray(value)
+    if array.shape != space.shape or (_is_image(space) and array.dtype != np.uint8):
+        given, promised = f"{array.dtype} {array.shape}", f"{space.dtype} {space.shape}"
+        raise UserError(f"the environment gave sensor {name!r} as {given}, its space promises {promised}")
+    return array
+
+
 def _with_channel(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return image[..., None] if image.ndim == 2 else image
 
 
 def _picture(env: gymnasium.Env) -> NDArray[np.uint8]:
-    picture = np.asarray(env.render())
+    try:
+        picture = np.asarray(env.render())
+    except gymnasium.error.DependencyNotInstalled:
+        raise UserError(
+            'this environment draws with pygame: pip install "innerworld[envs]", or leave the pictures out with '
+            "sensors=['state']"
+        ) from None
     if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] != 3:
         raise UserError(
             f"render() of {env} gave {picture.dtype} of shape {picture.shape}, not a uint8 picture (y, x, 3): "
             "leave it out with sensors=[…]"
         )
     return picture
-
-
-# ---------------------------------------------------------------------- actions
-
-
-@dataclass(frozen=True)
-class _Actions:
-    """The way from the convention's actions to the environment's own."""
-
-    own: spaces.Space
-    space: spaces.Space
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-
-    @classmethod
-    def of(cls, own: spaces.Space, low: ArrayLike | None, high: ArrayLike | None) -> _Actions:
-        if isinstance(own, spaces.Discrete):
-            if low is not None or high is not None:
-                raise UserError(
-                    "action_low and action_high are for continuous actions; this environment's are Discrete"
-                )
-            return cls(own, own, np.empty(0), np.empty(0))
-        if not isinstance(own, spaces.Box) or not np.issubdtype(own.dtype, np.floating):
-            raise UserError(
-                f"the action space {own} is neither Discrete nor a Box of floats: wrap the environment first"
-            )
-        below, above = _bounds(own, low, high)
-        return cls(own, spaces.Box(-1, 1, below.shape, np.float32), below, above)
-
-    def to_env(self, action: Any) -> Any:
-        if isinstance(self.own, spaces.Discrete):
-            if not self.own.contains(action):
-                raise UserError(f"action {action!r} is not one of the {self.own.n} choices of {self.own}")
-            return action
-        unit = np.asarray(action, np.float64)
-        if unit.shape != self.low.shape:
-            raise UserError(f"an action has the shape {unit.shape}, expected {self.low.shape}")
-        check_unit(unit)
-        value = self.low + (np.clip(unit, -1, 1) + 1) / 2 * (self.high - self.low)
-        return value.reshape(self.own.shape or ()).astype(self.own.dtype)
-
-
-def _bounds(
-    own: spaces.Box, low: ArrayLike | None, high: ArrayLike | None
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    own_low, own_high = own.low.reshape(-1).astype(np.float64), own.high.reshape(-1).astype(np.float64)
-    try:
-        below = own_low if low is None else np.broadcast_to(np.asarray(low, np.float64).reshape(-1), own_low.shape)
-        above = own_high if high is None else np.broadcast_to(np.asarray(high, np.float64).reshape(-1), own_high.shape)
-    except ValueError:
-        raise UserError(f"action_low and action_high are one number or {own_low.size}, one per dimension") from None
-    for i in range(own_low.size):
-        if not (np.isfinite(below[i]) and np.isfinite(above[i])):
-            raise UserError(
-                f"action dimension {i} has no bounds ({below[i]} to {above[i]}): "
-                "give them with action_low and action_high"
-            )
-        if not own_low[i] <= below[i] < above[i] <= own_high[i]:
-            raise UserError(
-                f"action dimension {i}: {below[i]} to {above[i]} is not a range within {own_low[i]} to {own_high[i]}; "
-                "mend action_low or action_high"
-            )
-    return below, above
-
-
-def check_unit(unit: NDArray[np.float64]) -> None:
-    outside = np.flatnonzero(~(np.abs(unit) <= 1 + TOLERANCE))  # written so that NaN is outside, too
-    if len(outside):
-        i = int(outside[0])
-        bound = -1 if unit[i] < 0 else 1
-        raise UserError(f"action dimension {i} is {unit[i]:g}, its bound is {bound}: scale or clip actions to [-1, 1]")

@@ -15,23 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import Field
 
 from innerworld.config import Config
-from innerworld.envs.adapter import check_unit
+from innerworld.envs.actions import check_unit
+from innerworld.envs.mujoco_drawing import ControlPainter, GymnasiumPainter
 from innerworld.errors import UserError
 
 ARM = 0.12  # metres, each of the reacher's two links
 FARTHEST = 1e4  # metres, radians and their rates: nothing gets there
 REACHED = 0.05  # metres: of DMC's larger target, and of gymnasium-robotics
-
-
-def draw_fast(model: Any) -> None:
-    """Leave out shadows, reflections and smoothed edges of a MuJoCo model, before its first picture.
-
-    Without a GPU they are what pictures cost: 64 pixels come about a hundred times faster without.
-    """
-    model.light_castshadow[:] = 0
-    model.mat_reflectance[:] = 0
-    model.vis.quality.offsamples = 0
-    model.vis.quality.shadowsize = 64
 
 
 class MuJoCoConfig(Config):
@@ -129,11 +119,14 @@ class Reacher(MuJoCoWorld):
         super().__init__(config, render_mode)
         self._world = suite.load("reacher", "easy")
         self._physics = self._world.physics
-        draw_fast(self._physics.model)
+        self._painter = ControlPainter(self._physics)
         self._physics.named.model.geom_rgba["target", 3] = 0
 
     def render(self) -> NDArray[np.uint8]:
-        return self._physics.render(self.config.size, self.config.size, camera_id=0)
+        return self._painter.draw(self.config.size)
+
+    def close(self) -> None:
+        self._painter.free()
 
     def point(self, state: NDArray[np.float64]) -> NDArray[np.float64]:
         upper = state[..., 0]
@@ -177,19 +170,20 @@ class FetchPush(MuJoCoWorld):
             "FetchPush-v4", render_mode="rgb_array", width=size, height=size, disable_env_checker=True
         )
         self._env = env.unwrapped
-        draw_fast(self._env.model)
+        self._painter = GymnasiumPainter(self._env)
         self._env.mujoco_renderer.default_cam_config = {
             "distance": 0.85, "azimuth": 140.0, "elevation": -35.0, "lookat": np.array([1.32, 0.75, 0.45])
         }  # fmt: skip
         self._env.model.site_rgba[:, 3] = 0
 
     def render(self) -> NDArray[np.uint8]:
-        return self._env.render()
+        return self._painter.draw()
 
     def point(self, state: NDArray[np.float64]) -> NDArray[np.float64]:
         return state[..., self.BLOCK]
 
     def close(self) -> None:
+        self._painter.free()
         self._env.close()
 
     def _begin(self) -> None:

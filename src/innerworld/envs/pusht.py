@@ -15,7 +15,8 @@ from shapely import affinity
 from shapely.geometry import Polygon
 
 from innerworld.config import Config
-from innerworld.envs.adapter import check_unit, shrink
+from innerworld.envs.actions import check_unit
+from innerworld.envs.adapter import shrink
 from innerworld.envs.rows import Rows
 from innerworld.errors import UserError
 
