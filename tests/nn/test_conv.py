@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from innerworld.errors import UserError
-from innerworld.nn.conv import ChannelNorm, ConvDecoder, ConvEncoder
+from innerworld.nn.conv import ChannelNorm, ConvDecoder, ConvEncoder, PixelDecoder
 
 
 @pytest.mark.parametrize(("resize", "kernel"), [("strided", 4), ("strided", 5), ("strided", 3), ("maxpool", 5)])
@@ -43,3 +43,44 @@ def test_a_linear_decoder_is_not_squashed():
     torch.manual_seed(0)
     decoder = ConvDecoder(1, 16, 4, output="linear")
     assert decoder(torch.randn(2, *decoder.start)).min() < 0
+
+
+def test_valid_convolutions_and_a_pixel_are_the_old_papers():
+    """PlaNet, Dreamer v1 and v2: 64 → 31, 14, 6, 2 pixels, and 1 → 5, 13, 30, 64."""
+    encoder = ConvEncoder(3, 64, 2, (1, 2, 4, 8), 4, "valid", "none", "relu")
+    sides = []
+    x = torch.rand(1, 3, 64, 64)
+    for layer in encoder.stages:
+        x = layer(x)
+        if isinstance(layer, torch.nn.Conv2d):
+            sides.append(x.shape[-1])
+    assert sides == [31, 14, 6, 2] and encoder.width == 2 * 2 * 16
+    decoder = PixelDecoder(3, 2)
+    assert decoder.start == (64, 1, 1) and decoder.side == 64
+    sides = []
+    x = torch.rand(1, 64, 1, 1)
+    for layer in decoder.stages:
+        x = layer(x)
+        if isinstance(layer, torch.nn.ConvTranspose2d):
+            sides.append(x.shape[-1])
+    assert sides == [5, 13, 30, 64] and x.shape[1] == 3
+    assert isinstance(list(decoder.stages)[-1], torch.nn.ConvTranspose2d)  # the last is not rectified
+
+
+def test_nothing_told_is_painted_grey():
+    decoder = PixelDecoder(1, 2)
+    torch.testing.assert_close(decoder(torch.zeros(1, 64, 1, 1)), torch.full((1, 1, 64, 64), 0.5))
+
+
+def test_a_pixel_keeps_the_size_of_the_signal():
+    torch.manual_seed(0)
+    decoder = PixelDecoder(3, 16, activation="elu")
+    painted = decoder(torch.randn(8, *decoder.start)) - 0.5
+    assert 0.1 < painted.std() < 2
+
+
+def test_pictures_too_small_for_valid_convolutions_are_named():
+    with pytest.raises(UserError, match="16×16 is too small for 4 stages"):
+        ConvEncoder(3, 16, 4, (1, 2, 4, 8), 4, "valid")
+    with pytest.raises(UserError, match="no mirror image"):
+        ConvDecoder(3, 64, 4, (1, 2, 4, 8), 4, "valid")

@@ -1,4 +1,5 @@
-"""The recurrent state-space model of Dreamer: its world-model half (DreamerV3, arXiv 2301.04104, Nature 2025).
+"""The recurrent state-space model: PlaNet (arXiv 1811.04551), and the world-model half of Dreamer v1, v2 (1912.01603,
+2010.02193) and v3 (2301.04104, Nature 2025), as settings of one model.
 
 A belief is a deterministic memory (`deter`) and a stochastic latent (`stoch`). The memory and an action give the next
 memory; the *prior* guesses the latent from that memory alone, the *posterior* from memory and observation. Training
@@ -7,55 +8,29 @@ makes the guess agree with what was seen; imagining runs on the prior, eyes shut
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, cast
+from typing import cast
 
 import torch
-from pydantic import Field
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 from torch.nn import functional as F
 
-from innerworld.config import Config
 from innerworld.errors import UserError
 from innerworld.models.eyes import borrow
-from innerworld.models.senses import Decoder, Encoder, SensesConfig
+from innerworld.models.rssm_config import PRESETS, RSSMConfig, check
+from innerworld.models.rssm_parts import Posterior, build_cell, build_mlp, kl_terms
+from innerworld.models.rssm_walk import Draws, walk
+from innerworld.models.senses import Decoder, Encoder
 from innerworld.models.tokens import to_read
 from innerworld.nn.block_gru import BlockGRU
-from innerworld.nn.distributions import (
-    Gaussian,
-    Latent,
-    OneHot,
-    balanced_kl,
-    symexp_bins,
-    twohot_loss,
-    twohot_mean,
-)
-from innerworld.nn.mlp import EPS, MLP, linear
+from innerworld.nn.distributions import Gaussian, Latent, OneHot, symexp_bins, twohot_loss, twohot_mean
 from innerworld.types import Clip, Obs, Spec, State
 from innerworld.world import Card, WorldModel
 
 PORTION = 4096  # states decoded at once to be compared
 
 
-class RSSMConfig(SensesConfig):
-    deter: int = Field(default=512, description="size of the deterministic memory", ge=1)
-    hidden: int = Field(default=64, description="width inside the cell, the prior and the posterior", ge=1)
-    stoch: int = Field(default=32, description="latents: categorical groups, or Gaussian dimensions", ge=1)
-    classes: int = Field(default=4, description="categorical: classes of each group", ge=2)
-    blocks: int = Field(default=8, description="blocks of the memory; must divide `deter`", ge=1)
-    latent: Literal["categorical", "gaussian"] = Field(default="categorical", description="kind of latent")
-    unimix: float = Field(default=0.01, description="categorical: share of the uniform mixed in", ge=0, lt=1)
-    free_nats: float = Field(default=1.0, description="KL below this costs nothing, nats", ge=0)
-    soften: int = Field(default=0, description="steps in which latents go from their mean to draws", ge=0)
-    dyn: float = Field(default=1.0, description="weight of the KL that teaches the prior", ge=0)
-    rep: float = Field(default=0.1, description="weight of the KL that teaches the posterior", ge=0)
-    reward: float = Field(default=1.0, description="weight of the reward's loss; 0 leaves its head out", ge=0)
-    continues: float = Field(default=1.0, description="weight of the continuation's loss; 0 leaves its head out", ge=0)
-    bins: int = Field(default=255, description="two-hot bins of the reward, odd", ge=3)
-    horizon: float = Field(default=333.0, description="discount as steps: going on has the target 1 - 1/horizon", gt=1)
-
-
 class RSSM(WorldModel):
-    """Recurrent state-space model with block GRU, one-hot or Gaussian latents, decoder, reward and continuation.
+    """Recurrent state-space model with a GRU, one-hot or Gaussian latents, decoder, reward and continuation.
 
     State: `deter` `b d`, `stoch` `b g k`, and the parameters of its distribution (`logits`, or `mean` and `std`).
     """
@@ -69,33 +44,10 @@ class RSSM(WorldModel):
         backbone="block GRU",
         paper="arXiv 2301.04104",
     )
-    presets: ClassVar[dict[str, Config]] = {
-        # DreamerV3's sizes (`configs.yaml`); their other settings are the defaults above.
-        "1m": RSSMConfig(),
-        "12m": RSSMConfig(deter=2048, hidden=256, classes=16, depth=16, units=256),
-        "25m": RSSMConfig(deter=3072, hidden=384, classes=24, depth=24, units=384),
-        "50m": RSSMConfig(deter=4096, hidden=512, classes=32, depth=32, units=512),
-        "100m": RSSMConfig(deter=6144, hidden=768, classes=48, depth=48, units=768),
-        "200m": RSSMConfig(deter=8192, hidden=1024, classes=64, depth=64, units=1024),
-        "400m": RSSMConfig(deter=12288, hidden=1536, classes=96, depth=96, units=1536),
-        # For a laptop's processor: 64×64 pictures seen at half size; AdamW 2e-3, 16 clips of 16 steps.
-        "small": RSSMConfig(
-            deter=256,
-            hidden=128,
-            classes=8,
-            depth=8,
-            units=128,
-            image="strided",
-            output="linear",
-            mults=(1, 2, 4),
-            kernel=4,
-            image_size=32,
-            soften=1000,
-        ),
-    }
+    presets = PRESETS
 
     def __init__(self, config: RSSMConfig, spec: Spec) -> None:
-        _check(config)
+        check(config)
         found, borrowed = borrow(config.eyes, spec, config.image_size)
         config = config.model_copy(update={"eyes": found})  # what is saved builds the same eyes without their folder
         super().__init__(config, spec)
@@ -103,12 +55,15 @@ class RSSM(WorldModel):
         raw = config.stoch * (config.classes if config.latent == "categorical" else 2)
         feat = config.deter + flat
         self.encoder = Encoder(config, spec, borrowed)
-        self.cell = BlockGRU(config.deter, flat, spec.action, config.hidden, config.blocks)
-        self.prior = MLP(config.deter, config.hidden, layers=2, out_dim=raw)
-        self.posterior = _Posterior(config.deter, self.encoder.width, config.hidden, raw)
+        self.cell = build_cell(config, flat, spec.action)
+        self.prior = build_mlp(config, config.deter, config.hidden, config.prior_layers, raw)
+        self.posterior = Posterior(config, self.encoder.width, raw)
         self.decoder = Decoder(config, spec, config.deter, flat, config.blocks)
-        self.reward = MLP(feat, config.units, 1, out_dim=config.bins, outscale=0.0) if config.reward else None
-        self.continues = MLP(feat, config.units, 1, out_dim=1) if config.continues else None
+        told, begun = (config.bins, 0.0) if config.head == "twohot" else (1, 1.0)
+        self.reward = (
+            build_mlp(config, feat, config.units, config.reward_layers, told, begun) if config.reward else None
+        )
+        self.continues = build_mlp(config, feat, config.units, config.continues_layers, 1) if config.continues else None
         self.age: Tensor  # optimiser steps so far, as long as they matter
         self.register_buffer("age", torch.zeros((), dtype=torch.long))
         self.bins: Tensor
@@ -130,10 +85,20 @@ class RSSM(WorldModel):
         feat = self.features(state)
         seen = self.decoder.sensors(state["deter"], feat)
         if self.reward is not None:
-            seen["reward"] = twohot_mean(self.reward(feat), self.bins)
+            seen["reward"] = self._rewarded(self.reward(feat))
         if self.continues is not None:
             seen["continue"] = torch.sigmoid(self.continues(feat)).squeeze(-1)
         return seen
+
+    def prospects(self, state: State) -> tuple[Tensor, Tensor]:
+        """Nothing is painted. The discount is part of going on, told by a head or, without one, all there is to it."""
+        if self.reward is None:
+            raise UserError("reward=0 left the reward's head out: what to act for is unknown to this model")
+        feat = self.features(state)
+        reward = self._rewarded(self.reward(feat))
+        if self.continues is None:
+            return reward, torch.full_like(reward, 1 - 1 / cast(RSSMConfig, self.config).horizon)
+        return reward, torch.sigmoid(self.continues(feat)).squeeze(-1)
 
     def energy(self, state: State, goal: State) -> Tensor:
         """How far what is decoded would have to be moved to look like the goal (`Decoder.place`).
@@ -162,14 +127,14 @@ class RSSM(WorldModel):
         deter, stoch, raw = self._follow(tokens, clip, sample=True)
         feat = torch.cat([deter, stoch.flatten(-2)], dim=-1)  # b t+1 d
         posterior, prior = self._latent(raw), self._latent(self.prior(deter))
-        dyn, rep = balanced_kl(posterior, prior, config.free_nats)  # b t+1
+        dyn, rep, kl = kl_terms(posterior, prior, config)
 
         parts = self.decoder.losses(deter, feat, seen)
-        total = torch.stack(list(parts.values())).sum() + config.dyn * dyn.mean() + config.rep * rep.mean()
-        parts |= {"dyn": dyn.mean(), "rep": rep.mean(), "kl": posterior.kl(prior).mean()}
+        total = torch.stack(list(parts.values())).sum() + config.dyn * dyn + config.rep * rep
+        parts |= {"dyn": dyn, "rep": rep, "kl": kl}
         after = feat[:, -clip.length :]  # reward[t] comes with obs[t+1]
         if self.reward is not None:
-            parts["reward"] = _lived(twohot_loss(self.reward(after), clip.reward.float(), self.bins), clip)
+            parts["reward"] = _lived(self._reward_error(self.reward(after), clip.reward.float()), clip)
             total = total + config.reward * parts["reward"]
         if self.continues is not None:
             target = (1 - clip.terminated.float()) * (1 - 1 / config.horizon)
@@ -231,18 +196,43 @@ class RSSM(WorldModel):
             deter, stoch = past["deter"], past["stoch"].flatten(1)
         stays, breaks = _stays(clip, look.shape[1], like=deter)
         push = self.cell.push(action if stays is None else action * stays.unsqueeze(-1))  # b t+1 d
+        if sample and self._walks(look):
+            config = cast(RSSMConfig, self.config)
+            draws = Draws(config.stoch, config.unimix)
+            return walk(cast(BlockGRU, self.cell), self.posterior, draws, (deter, stoch), push, look, stays)
         steps = []
-        for t in range(look.shape[1]):
+        # Unbound, not indexed: the gradient of an index is a tensor of zeros as large as the whole, at every step.
+        for t, (pushed, seen) in enumerate(zip(push.unbind(1), look.unbind(1), strict=True)):
             if stays is not None and breaks[t]:
                 deter, stoch = deter * stays[:, t, None], stoch * stays[:, t, None]
-            deter = self.cell(deter, stoch, push[:, t])
-            raw = self.posterior(deter, look[:, t])
+            deter = self.cell(deter, stoch, pushed)
+            raw = self.posterior(deter, seen)
             latent = self._latent(raw)
             groups = self._draw(latent) if sample else latent.mode()  # b g k
             stoch = groups.flatten(1)
             steps.append((deter, groups, raw))
         deters, stochs, raws = (torch.stack(each, dim=1) for each in zip(*steps, strict=True))
         return deters, stochs, raws
+
+    def _reward_error(self, told: Tensor, reward: Tensor) -> Tensor:
+        """Nats `b t`; of a normal of deviation 1 less their constant, which no weight can change."""
+        config = cast(RSSMConfig, self.config)
+        reward = reward.tanh() if config.tanh_reward else reward
+        if config.head == "twohot":
+            return twohot_loss(told, reward, self.bins)
+        return 0.5 * (told.squeeze(-1) - reward).square()
+
+    def _rewarded(self, told: Tensor) -> Tensor:
+        """The reward's head `... k` → its mean."""
+        twohot = cast(RSSMConfig, self.config).head == "twohot"
+        return twohot_mean(told, self.bins) if twohot else told.squeeze(-1)
+
+    def _walks(self, look: Tensor) -> bool:
+        """Is this DreamerV3's step, in one precision, which `walk` takes faster than autograd?"""
+        config = cast(RSSMConfig, self.config)
+        plain = (config.cell, config.latent, config.norm, config.activation) == ("block", "categorical", "rms", "silu")
+        mixed = torch.is_autocast_enabled(look.device.type) or torch.compiler.is_compiling()
+        return plain and not mixed and not self._softens
 
     def _past(self, like: Tensor, state: State | None, action: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Memory, flat latent and action to step from: all zero where there is no past."""
@@ -264,10 +254,14 @@ class RSSM(WorldModel):
         A small thing in a large picture is worth little and moves a fresh latent little, so that a draw hides it: the
         decoder learns to ignore the latent before the encoder has learnt to speak. Not in the papers, which have time.
         """
-        config = cast(RSSMConfig, self.config)
-        if not config.soften or not self.training or self.age >= config.soften:
+        if not self._softens:
             return latent.sample()
-        return torch.lerp(latent.expected(), latent.sample(), self.age / config.soften)
+        return torch.lerp(latent.expected(), latent.sample(), self.age / cast(RSSMConfig, self.config).soften)
+
+    @property
+    def _softens(self) -> bool:
+        soften = cast(RSSMConfig, self.config).soften
+        return self.training and bool(soften) and bool(self.age < soften)
 
     def _latent(self, raw: Tensor) -> Latent:
         """Network outputs `... (g k)` → their distribution."""
@@ -302,24 +296,3 @@ def _lived(error: Tensor, clip: Clip) -> Tensor:
         return error.mean()
     real = ~clip.first[:, 1:]
     return (error * real).sum() / real.sum().clamp(min=1)
-
-
-def _check(config: RSSMConfig) -> None:
-    if config.image == "maxpool" and config.kernel % 2 == 0:
-        raise UserError(f"kernel={config.kernel}: image=maxpool needs an odd one")
-    if config.bins % 2 == 0:
-        raise UserError(f"bins={config.bins}: choose an odd number, so that one of them is 0")
-
-
-class _Posterior(nn.Module):
-    """Memory `b d` and tokens `b e` → raw latent. One layer over both, split so that all tokens are read at once."""
-
-    def __init__(self, deter: int, tokens: int, hidden: int, raw: int) -> None:
-        super().__init__()
-        self.memory = linear(deter, hidden, fan_in=deter + tokens)
-        self.look = linear(tokens, hidden, bias=False, fan_in=deter + tokens)
-        self.norm = nn.RMSNorm(hidden, eps=EPS)
-        self.out = linear(hidden, raw)
-
-    def forward(self, deter: Tensor, look: Tensor) -> Tensor:
-        return self.out(F.silu(self.norm(self.memory(deter) + look)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import cast
+from typing import Literal, cast
 
 import torch
 from pydantic import Field
@@ -15,8 +15,8 @@ from innerworld.errors import UserError
 from innerworld.models.eyes import BorrowConfig, BorrowedEyes
 from innerworld.models.tokens import look
 from innerworld.nn.block_gru import BlockLinear
-from innerworld.nn.conv import ChannelNorm, ConvDecoder, ConvEncoder, Output, Resize
-from innerworld.nn.mlp import MLP
+from innerworld.nn.conv import ChannelNorm, ConvDecoder, ConvEncoder, Output, PixelDecoder, Resize
+from innerworld.nn.mlp import ACTIVATIONS, MLP, Activation, Norm, linear
 from innerworld.nn.sensors import image_in, image_out, symexp, symlog
 from innerworld.types import Obs, Spec
 
@@ -28,8 +28,21 @@ class SensesConfig(Config):
     depth: int = Field(default=4, description="image channels, times `mults`", ge=1)
     units: int = Field(default=64, description="width of the vector encoder, the decoder and the heads", ge=1)
     layers: int = Field(default=3, description="layers of the vector encoder and decoder", ge=1)
-    image: Resize = Field(default="maxpool", description="how images shrink: maxpool (paper) or strided (fast)")
-    output: Output = Field(default="sigmoid", description="decoded pixels: sigmoid (V3) or linear (v1, v2)")
+    norm: Norm = Field(default="rms", description="of every layer: rms (V3), layer, or none (v1, v2)")
+    activation: Activation = Field(default="silu", description="of every dense layer: silu (V3), elu, or relu")
+    symlog: bool = Field(default=True, description="see and tell vectors in symlog (V3)")
+    error: Literal["square", "normal"] = Field(
+        default="square", description="of what is decoded: squared (V3), or half of it, a unit normal's nats (v1, v2)"
+    )
+    image: Resize = Field(default="maxpool", description="how images shrink: maxpool (V3), strided (fast), valid (v1)")
+    image_activation: Activation = Field(default="silu", description="of every convolution: silu (V3), elu, or relu")
+    decoder: Literal["maps", "dense"] = Field(
+        default="maps", description="images grow from: maps, by mirrored stages (V3), or dense, from one pixel (v1, v2)"
+    )
+    kernels: tuple[int, ...] = Field(
+        default=(5, 5, 6, 6), description="dense decoder: sides of its kernels, pixels; these paint 64×64", min_length=1
+    )
+    output: Output = Field(default="sigmoid", description="maps: decoded pixels, sigmoid (V3) or linear")
     mults: tuple[int, ...] = Field(default=(2, 3, 4, 4), description="channels per stage, times `depth`", min_length=1)
     kernel: int = Field(default=5, description="side of the image kernels, pixels; odd for maxpool", ge=2)
     image_size: int | None = Field(default=None, description="side at which images are seen, pixels (none: own)", ge=8)
@@ -41,9 +54,13 @@ class Encoder(nn.Module):
     def __init__(self, config: SensesConfig, spec: Spec, borrowed: list[BorrowedEyes]) -> None:
         super().__init__()
         self.images, self.vectors, self.size = spec.images(), spec.vectors(), config.image_size
+        self.squeeze = symlog if config.symlog else torch.Tensor.float
         self.width = 0
         if self.vectors:
-            self.mlp = MLP(sum(spec.obs[name][0] for name in self.vectors), config.units, config.layers)
+            numbers = sum(spec.obs[name][0] for name in self.vectors)
+            self.mlp = MLP(
+                numbers, config.units, config.layers, norm=config.norm, activation=ACTIVATIONS[config.activation]
+            )
             self.width += config.units
         self.eyes = nn.ModuleList(borrowed)  # in the order of `images`
         if borrowed:
@@ -51,14 +68,21 @@ class Encoder(nn.Module):
         elif self.images:
             channels = sum(spec.obs[name][2] for name in self.images)
             self.conv = ConvEncoder(
-                channels, _sides(config, spec), config.depth, config.mults, config.kernel, config.image
+                channels,
+                _sides(config, spec),
+                config.depth,
+                config.mults,
+                config.kernel,
+                config.image,
+                config.norm,
+                config.image_activation,
             )
             self.width += self.conv.width
 
     def forward(self, obs: Obs) -> tuple[Tensor, Obs]:
-        """The tokens, and the sensors as the decoder tells them: pictures `... c y x`, vectors in symlog."""
+        """The tokens, and the sensors as the decoder tells them: pictures `... c y x`, vectors (in symlog)."""
         pictures = {name: image_in(obs[name], self.size).unflatten(0, obs[name].shape[:-3]) for name in self.images}
-        vectors = {name: symlog(obs[name].float()) for name in self.vectors}
+        vectors = {name: self.squeeze(obs[name].float()) for name in self.vectors}
         tokens = []
         if vectors:
             tokens.append(self.mlp(torch.cat(list(vectors.values()), dim=-1)))
@@ -78,35 +102,49 @@ class Decoder(nn.Module):
     def __init__(self, config: SensesConfig, spec: Spec, deter: int, flat: int, blocks: int) -> None:
         super().__init__()
         self.spec, self.deter = spec, deter
+        self.stretch = symexp if config.symlog else torch.Tensor.float
+        self.share = 0.5 if config.error == "normal" else 1.0  # of the squared error
         self.images, self.vectors = spec.images(), spec.vectors()
         # An error is that of the sensor's own pixels: seeing them smaller saves time and must not lighten pictures.
         self.pixels = {name: math.prod(spec.obs[name][:2]) / math.prod(_sides(config, spec)) for name in self.images}
         if self.vectors:
             width = sum(spec.obs[name][0] for name in self.vectors)
-            self.mlp = MLP(deter + flat, config.units, config.layers, out_dim=width)
+            self.mlp = MLP(
+                deter + flat,
+                config.units,
+                config.layers,
+                out_dim=width,
+                norm=config.norm,
+                activation=ACTIVATIONS[config.activation],
+            )
         if self.images:
             channels = sum(spec.obs[name][2] for name in self.images)
-            self.conv = ConvDecoder(
-                channels, _sides(config, spec), config.depth, config.mults, config.kernel, config.image, config.output
-            )
-            self.map = _StartMap(deter, flat, config.units, blocks, self.conv.start)
             y, x = _sides(config, spec)
+            if config.decoder == "dense":
+                self.conv = _from_pixel(config, channels, (y, x))
+                self.map = _StartPixel(deter, flat, self.conv.start)
+            else:
+                self.conv = _mirror(config, channels, (y, x))
+                self.map = _StartMap(config, deter, flat, blocks, self.conv.start)
             self.grid = min(y, GRID), min(x, GRID)
             self.root: Tensor
-            self.register_buffer("root", _energy_root(*self.grid), persistent=False)
+            self.register_buffer("root", energy_root(*self.grid), persistent=False)
 
     def sensors(self, deter: Tensor, feat: Tensor) -> Obs:
         """As `obs` has them: pictures `b y x c` in [0, 1], vectors `b n`."""
         pictures, vectors = self._pictures(deter, feat), self._vectors(feat)
         seen = {name: image_out(picture.clamp(0, 1), self.spec.obs[name]) for name, picture in pictures.items()}
-        return seen | {name: symexp(vector) for name, vector in vectors.items()}
+        return seen | {name: self.stretch(vector) for name, vector in vectors.items()}
 
     def losses(self, deter: Tensor, feat: Tensor, ready: Obs) -> dict[str, Tensor]:
-        """Squared error of each sensor, summed over its pixels or numbers, of states `b t ...`: scalars."""
+        """Squared error of each sensor, or half of it, summed over its pixels or numbers, of states `b t ...`: scalars.
+
+        Half of it is the negative log-likelihood of a normal of deviation 1, less a constant.
+        """
         deter, feat = deter.flatten(0, 1), feat.flatten(0, 1)
         told = self._pictures(deter, feat) | self._vectors(feat)
         errors = {name: (x - ready[name].flatten(0, 1)).square().flatten(1).sum(1).mean() for name, x in told.items()}
-        return {name: error * self.pixels.get(name, 1.0) for name, error in errors.items()}
+        return {name: error * self.share * self.pixels.get(name, 1.0) for name, error in errors.items()}
 
     def place(self, deter: Tensor, feat: Tensor) -> Tensor:
         """What is where, `b e`: the squared distance of two of these grows with the way that things have moved.
@@ -129,7 +167,7 @@ class Decoder(nn.Module):
         return dict(zip(self.images, picture.split([self.spec.obs[name][2] for name in self.images], 1), strict=True))
 
     def _vectors(self, feat: Tensor) -> dict[str, Tensor]:
-        """`b n` each, in symlog."""
+        """`b n` each, as the encoder reads them."""
         if not self.vectors:
             return {}
         vector = self.mlp(feat)
@@ -139,15 +177,53 @@ class Decoder(nn.Module):
 class _StartMap(nn.Module):
     """Memory `b d` and latent `b s` → the decoder's smallest map `b c y x`; a block paints its own channels."""
 
-    def __init__(self, deter: int, flat: int, units: int, blocks: int, shape: tuple[int, int, int]) -> None:
+    def __init__(self, config: SensesConfig, deter: int, flat: int, blocks: int, shape: tuple[int, int, int]) -> None:
         super().__init__()
         c, y, x = self.shape = shape
+        dense, painted = ACTIVATIONS[config.activation], ACTIVATIONS[config.image_activation]
         self.memory = BlockLinear(deter, c * y * x, blocks)
-        self.latent = MLP(flat, 2 * units, layers=1, out_dim=c * y * x)
-        self.norm = ChannelNorm(c)
+        self.latent = MLP(flat, 2 * config.units, 1, out_dim=c * y * x, norm=config.norm, activation=dense)
+        self.norm = ChannelNorm(c, config.norm)
+        self.activation = painted()
 
     def forward(self, deter: Tensor, stoch: Tensor) -> Tensor:
-        return F.silu(self.norm((self.memory(deter) + self.latent(stoch)).unflatten(-1, self.shape)))
+        return self.activation(self.norm((self.memory(deter) + self.latent(stoch)).unflatten(-1, self.shape)))
+
+
+class _StartPixel(nn.Module):
+    """Memory `b d` and latent `b s` → a single pixel `b c 1 1`, by one linear layer (PlaNet, Dreamer v1 and v2)."""
+
+    def __init__(self, deter: int, flat: int, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.shape = shape
+        self.linear = linear(deter + flat, shape[0])
+
+    def forward(self, deter: Tensor, stoch: Tensor) -> Tensor:
+        return self.linear(torch.cat([deter, stoch], dim=-1)).unflatten(-1, self.shape)
+
+
+def _mirror(config: SensesConfig, channels: int, sides: tuple[int, int]) -> ConvDecoder:
+    return ConvDecoder(
+        channels,
+        sides,
+        config.depth,
+        config.mults,
+        config.kernel,
+        config.image,
+        config.output,
+        config.norm,
+        config.image_activation,
+    )
+
+
+def _from_pixel(config: SensesConfig, channels: int, sides: tuple[int, int]) -> PixelDecoder:
+    painter = PixelDecoder(channels, config.depth, config.mults, config.kernels, config.norm, config.image_activation)
+    if sides != (painter.side, painter.side):
+        raise UserError(
+            f"decoder=dense with kernels {config.kernels} paints {painter.side}×{painter.side}, pictures are seen at "
+            f"{sides[0]}×{sides[1]}: set image_size={painter.side}, or decoder=maps"
+        )
+    return painter
 
 
 def _look(eyes: BorrowedEyes, obs: Obs, sensor: str) -> Tensor:
@@ -156,7 +232,7 @@ def _look(eyes: BorrowedEyes, obs: Obs, sensor: str) -> Tensor:
     return eyes.pooled(tokens.flatten(0, -3)).unflatten(0, tokens.shape[:-2])
 
 
-def _energy_root(y: int, x: int) -> Tensor:
+def energy_root(y: int, x: int) -> Tensor:
     """K^½, `(y x) (y x)`: K = -distance on the unit square, centred to be positive, plus the mean."""
     rows, columns = (torch.arange(side, dtype=torch.float64) / max(y, x) for side in (y, x))
     points = torch.cartesian_prod(rows, columns)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import torch
-from einops import rearrange
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from innerworld.errors import UserError
-from innerworld.nn.mlp import EPS, MLP, init_, linear
+from innerworld.nn.mlp import ACTIVATIONS, MLP, Activation, Norm, init_, linear, norm_layer
 
 
 class BlockLinear(nn.Module):
@@ -27,8 +25,12 @@ class BlockLinear(nn.Module):
         init_(self.weight, fan_in or in_dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = torch.einsum("...gi,gio->...go", x.unflatten(-1, (self.blocks, -1)), self.weight)
-        return x.flatten(-2) + self.bias
+        return self.apart(x.flatten(0, -2)).transpose(0, 1).reshape(*x.shape[:-1], -1)
+
+    def apart(self, x: Tensor) -> Tensor:
+        """`n (g i)` → `g n o`: the blocks as they are computed, nothing copied."""
+        blocks = x.unflatten(-1, (self.blocks, -1)).transpose(0, 1)  # g n i
+        return torch.baddbmm(self.bias.unflatten(0, (self.blocks, 1, -1)), blocks, self.weight)
 
 
 class BlockGRU(nn.Module):
@@ -39,17 +41,26 @@ class BlockGRU(nn.Module):
     number of parameters, no copies. `push` is the action's share, apart because it can be had for all times at once.
     """
 
-    def __init__(self, deter: int, stoch: int, action: int, hidden: int, blocks: int) -> None:
+    def __init__(
+        self,
+        deter: int,
+        stoch: int,
+        action: int,
+        hidden: int,
+        blocks: int,
+        norm: Norm = "rms",
+        activation: Activation = "silu",
+    ) -> None:
         super().__init__()
         self.deter, self.stoch, self.blocks = deter, stoch, blocks
         fan_in = deter + 3 * hidden * blocks  # of the layer as the paper writes it, inputs repeated
-        self.memory = MLP(deter, hidden, layers=1)
-        self.latent = MLP(stoch, hidden, layers=1)
-        self.action = MLP(action, hidden, layers=1)
+        embed = lambda inputs: MLP(inputs, hidden, 1, norm=norm, activation=ACTIVATIONS[activation])
+        self.memory, self.latent, self.action = embed(deter), embed(stoch), embed(action)
         self.from_memory = BlockLinear(deter, deter, blocks, fan_in)
         self.from_inputs = linear(2 * hidden, deter, bias=False, fan_in=fan_in)
         self.from_action = linear(hidden, deter, bias=False, fan_in=fan_in)
-        self.norm = nn.RMSNorm(deter, eps=EPS)
+        self.norm = norm_layer(norm, deter)
+        self.activation = ACTIVATIONS[activation]()
         self.gates = BlockLinear(deter, 3 * deter, blocks)
 
     def push(self, action: Tensor) -> Tensor:
@@ -59,8 +70,16 @@ class BlockGRU(nn.Module):
 
     def forward(self, deter: Tensor, stoch: Tensor, push: Tensor) -> Tensor:
         inputs = torch.cat([self.memory(deter), self.latent(stoch)], dim=-1)
-        hidden = F.silu(self.norm(self.from_memory(deter) + self.from_inputs(inputs) + push))
-        gates = rearrange(self.gates(hidden), "... (g r d) -> r ... (g d)", g=self.blocks, r=3)
-        reset, candidate, update = gates.unbind(0)
+        hidden = torch.addmm(push, inputs, self.from_inputs.weight.T) + self.from_memory(deter)
+        reset, candidate, update = self.gates.apart(self.activation(self.norm(hidden))).chunk(3, dim=-1)  # g b d/g
         update = torch.sigmoid(update - 1)  # the shift makes forgetting slow at the start
-        return update * torch.tanh(torch.sigmoid(reset) * candidate) + (1 - update) * deter
+        new = tanh(torch.sigmoid(reset) * candidate)
+        blocks = deter.unflatten(-1, (self.blocks, -1)).transpose(0, 1)
+        return torch.lerp(blocks, new, update).transpose(0, 1).flatten(1)
+
+
+def tanh(x: Tensor) -> Tensor:
+    """By a sigmoid on a CPU, where torch's own takes four times as long; not in half precision, too coarse for it."""
+    if x.device.type != "cpu" or x.dtype not in (torch.float32, torch.float64):
+        return torch.tanh(x)
+    return torch.add(-1, torch.sigmoid(2 * x), alpha=2)

@@ -10,9 +10,9 @@ from typing import Literal
 from torch import Tensor, nn
 
 from innerworld.errors import UserError
-from innerworld.nn.mlp import EPS, init_
+from innerworld.nn.mlp import ACTIVATIONS, Activation, Norm, init_, norm_layer
 
-Resize = Literal["strided", "maxpool"]
+Resize = Literal["strided", "maxpool", "valid"]
 Output = Literal["sigmoid", "linear"]
 
 
@@ -20,7 +20,8 @@ class ConvEncoder(nn.Module):
     """Pictures float in [0, 1] `b c y x` → `b d`, d = `width`. Stage i has depth · mults[i] channels.
 
     "strided" halves by a stride of 2; "maxpool" by a 2×2 maximum after a full-size convolution: DreamerV3's default,
-    about four times dearer. Raises `UserError` for sides that the stages cannot halve.
+    about four times dearer; "valid" by a stride of 2 with nothing around the picture, so that sides need not be even:
+    64 → 31, 14, 6, 2 with the kernel 4 of PlaNet, Dreamer v1 and v2. Raises `UserError` for sides that do not fit.
     """
 
     def __init__(
@@ -31,13 +32,15 @@ class ConvEncoder(nn.Module):
         mults: Sequence[int] = (1, 2, 4),
         kernel: int = 4,
         resize: Resize = "strided",
+        norm: Norm = "rms",
+        activation: Activation = "silu",
     ) -> None:
         super().__init__()
-        start = start_shape(size, depth, mults)
+        start = start_shape(size, depth, mults) if resize != "valid" else _valid_shape(size, depth, mults, kernel)
         depths = [depth * mult for mult in mults]
         stages: list[nn.Module] = []
         for before, after in pairwise([channels, *depths]):
-            stages += [*_halve(before, after, kernel, resize), ChannelNorm(after), nn.SiLU()]
+            stages += [*_halve(before, after, kernel, resize), *_finish(after, norm, activation)]
         self.stages = nn.Sequential(*stages)
         self.width = math.prod(start)
 
@@ -61,13 +64,17 @@ class ConvDecoder(nn.Module):
         kernel: int = 4,
         resize: Resize = "strided",
         output: Output = "sigmoid",
+        norm: Norm = "rms",
+        activation: Activation = "silu",
     ) -> None:
         super().__init__()
+        if resize == "valid":
+            raise UserError("resize=valid has no mirror image: paint from a single pixel (`PixelDecoder`)")
         self.start = start_shape(size, depth, mults)
         depths = [depth * mult for mult in reversed(mults)]
         stages: list[nn.Module] = []
         for before, after in pairwise(depths):
-            stages += [*_double(before, after, kernel, resize), ChannelNorm(after), nn.SiLU()]
+            stages += [*_double(before, after, kernel, resize), *_finish(after, norm, activation)]
         stages += _double(depths[-1], channels, kernel, resize)
         self.stages = nn.Sequential(*stages, nn.Sigmoid()) if output == "sigmoid" else nn.Sequential(*stages)
 
@@ -75,12 +82,49 @@ class ConvDecoder(nn.Module):
         return self.stages(x)
 
 
-class ChannelNorm(nn.Module):
-    """Root-mean-square norm over the channels of each pixel: `b c y x` → same."""
+class PixelDecoder(nn.Module):
+    """A single pixel `b c 1 1` of shape `start` → square pictures `b c y x`, by transposed convolutions of stride 2.
 
-    def __init__(self, channels: int) -> None:
+    Each stage turns s pixels into 2 (s - 1) + kernel: 1 → 5, 13, 30, 64 with the kernels 5, 5, 6, 6 of PlaNet, Dreamer
+    v1 and v2, which have no other decoder. What is painted is added to a grey of 0.5.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        depth: int,
+        mults: Sequence[int] = (1, 2, 4, 8),
+        kernels: Sequence[int] = (5, 5, 6, 6),
+        norm: Norm = "none",
+        activation: Activation = "relu",
+    ) -> None:
         super().__init__()
-        self.norm = nn.RMSNorm(channels, eps=EPS)
+        if len(mults) != len(kernels):
+            raise UserError(
+                f"{len(kernels)} kernels paint in as many stages, mults has {len(mults)}: give one for each"
+            )
+        self.start = 4 * depth * mults[-1], 1, 1
+        depths = [self.start[0], *(depth * mult for mult in reversed(mults[:-1])), channels]
+        stages: list[nn.Module] = []
+        side = 1
+        for (before, after), kernel in zip(pairwise(depths), kernels, strict=True):
+            reach = kernel**2 / 4 if side > 1 else 1  # pixels that one of the next stage is made of
+            layer = nn.ConvTranspose2d(before, after, kernel, stride=2)
+            stages += [_begin(layer, before * reach), *_finish(after, norm, activation)]
+            side = 2 * (side - 1) + kernel
+        self.side = side
+        self.stages = nn.Sequential(*stages[:-2])
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.stages(x) + 0.5
+
+
+class ChannelNorm(nn.Module):
+    """Norm over the channels of each pixel: `b c y x` → same."""
+
+    def __init__(self, channels: int, norm: Norm = "rms") -> None:
+        super().__init__()
+        self.norm = norm_layer(norm, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
@@ -95,7 +139,25 @@ def start_shape(size: int | tuple[int, int], depth: int, mults: Sequence[int]) -
     return depth * mults[-1], y // factor, x // factor
 
 
+def _valid_shape(size: int | tuple[int, int], depth: int, mults: Sequence[int], kernel: int) -> tuple[int, int, int]:
+    y, x = sides = (size, size) if isinstance(size, int) else size
+    for _ in mults:
+        y, x = (y - kernel) // 2 + 1, (x - kernel) // 2 + 1
+    if min(y, x) < 1:
+        raise UserError(
+            f"a picture of {sides[0]}×{sides[1]} is too small for {len(mults)} stages of kernel {kernel} "
+            "with nothing around it: enlarge it (image_size), or choose fewer stages"
+        )
+    return depth * mults[-1], y, x
+
+
+def _finish(channels: int, norm: Norm, activation: Activation) -> list[nn.Module]:
+    return [ChannelNorm(channels, norm) if norm != "none" else nn.Identity(), ACTIVATIONS[activation]()]
+
+
 def _halve(before: int, after: int, kernel: int, resize: Resize) -> list[nn.Module]:
+    if resize == "valid":
+        return [_conv(nn.Conv2d(before, after, kernel, stride=2))]
     if resize == "strided":
         return [_conv(nn.Conv2d(before, after, kernel, stride=2, padding=(kernel - 1) // 2))]
     return [_conv(nn.Conv2d(before, after, kernel, padding="same")), nn.MaxPool2d(2)]
@@ -109,7 +171,11 @@ def _double(before: int, after: int, kernel: int, resize: Resize) -> list[nn.Mod
 
 
 def _conv(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
+    return _begin(layer, layer.in_channels * math.prod(layer.kernel_size))
+
+
+def _begin(layer: nn.Conv2d | nn.ConvTranspose2d, fan_in: float) -> nn.Module:
     assert layer.bias is not None
-    init_(layer.weight, layer.in_channels * math.prod(layer.kernel_size))
+    init_(layer.weight, fan_in)
     nn.init.zeros_(layer.bias)
     return layer

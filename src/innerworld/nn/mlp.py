@@ -11,9 +11,13 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from innerworld.nn.rms_norm import RMSNorm
+
 EPS = 1e-4  # of every norm, as in DreamerV3
 
 Norm = Literal["rms", "layer", "none"]
+Activation = Literal["silu", "elu", "relu"]
+ACTIVATIONS: dict[Activation, type[nn.Module]] = {"silu": nn.SiLU, "elu": nn.ELU, "relu": nn.ReLU}
 
 
 class MLP(nn.Module):
@@ -65,11 +69,11 @@ def maybe_no_inputs() -> Iterator[None]:
 def norm_layer(norm: Norm, units: int) -> nn.Module:
     if norm == "none":
         return nn.Identity()
-    return nn.RMSNorm(units, eps=EPS) if norm == "rms" else nn.LayerNorm(units, eps=EPS)
+    return RMSNorm(units, eps=EPS) if norm == "rms" else nn.LayerNorm(units, eps=EPS)
 
 
 @torch.no_grad()
-def init_(weight: Tensor, fan_in: int, scale: float = 1.0) -> None:
+def init_(weight: Tensor, fan_in: float, scale: float = 1.0) -> None:
     """Fill `weight` from a normal cut at two deviations, with variance scale² / fan_in after the cut."""
     if not weight.numel():
         return
