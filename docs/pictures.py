@@ -1,12 +1,17 @@
-"""Make the moving picture of the README from a demo: `python docs/pictures.py runs/demo/jepa docs/demo.webp`.
+"""Make the pictures of the documentation out of runs: how agents walk, and how models learnt.
 
-Left: the world as the agent walks through it, and in yellow the goal. Right: what it imagined before its first step,
-drawn as the most similar pictures that it has seen (a joint-embedding model cannot paint).
+    python docs/pictures.py runs/demo/jepa docs/demo.webp
+    python docs/pictures.py runs/far/0/hjepa runs/far/1/hjepa docs/hjepa-curve.svg --parts predict above
+
+A film (.webp), of one run. Left: the world as the agent walks through it, and in yellow the goal. Right: what it
+imagined before its first step, drawn as the most similar pictures that it has seen (a joint-embedding model cannot
+paint). Curves (.svg), of one run or several of a family: parts of the loss, each beside the others, against training
+steps. Curves need matplotlib.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +21,7 @@ from PIL import Image, ImageDraw
 from innerworld.envs import make
 from innerworld.evaluate.control import play
 from innerworld.evaluate.imagery import album, draw
+from innerworld.recipes.curves import read_log
 from innerworld.recipes.goals import agent, draw_goals, goal_worlds
 from innerworld.recipes.lesson import episodes
 from innerworld.recipes.stages import load_learner
@@ -26,7 +32,42 @@ ZOOM = 4
 SHOWN = 4  # goals, one after another
 
 
-def main(run: Path, out: Path) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", type=Path, nargs="+", help="folders of runs")
+    parser.add_argument("out", type=Path, help="the picture, .webp or .svg")
+    parser.add_argument("--parts", nargs="+", default=["loss"], help="of the loss, as the log names them")
+    args = parser.parse_args()
+    if args.out.suffix == ".svg":
+        curves(args.runs, args.out, args.parts)
+    else:
+        film(args.runs[0], args.out)
+
+
+def curves(runs: list[Path], out: Path, parts: list[str]) -> None:
+    """One panel for each part; one line for each run, named as the folder that it is in (its seed)."""
+    from matplotlib import pyplot, ticker
+
+    # Letters stay letters, of one font, and the same runs make the same file, a small one.
+    pyplot.rcParams |= {"svg.fonttype": "none", "font.family": "DejaVu Sans", "svg.hashsalt": "innerworld"}
+    width = max(4.0, 2.7 * len(parts))
+    figure, axes = pyplot.subplots(1, len(parts), figsize=(width, 2.6), layout="constrained", squeeze=False)
+    for axis, part in zip(axes[0], parts, strict=True):
+        for run, colour in zip(runs, ("#0072b2", "#d55e00", "#009e73", "#cc79a7"), strict=False):
+            rows = [(row["step"], row[part]) for row in read_log(run) if part in row]
+            axis.plot(*zip(*rows, strict=True), color=colour, linewidth=1, label=f"seed {run.parent.name}")
+        axis.set(title=part, xlabel="training step", yscale="log")
+        axis.minorticks_off()
+        low, high = axis.get_ylim()
+        axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if high < 500 * low else (1,)))
+        axis.yaxis.set_major_formatter("{x:g}")
+    if len(runs) > 1:
+        axes[0, 0].legend()
+    figure.savefig(out, metadata={"Date": None})
+    pyplot.close(figure)
+
+
+def film(run: Path, out: Path) -> None:
     model, taught, store = load_learner(run)
     control = two_rooms().control
     learn, held_out = episodes(taught, store)
@@ -76,4 +117,4 @@ def panel(real: np.ndarray, mind: np.ndarray, goal: np.ndarray) -> Image.Image:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main()

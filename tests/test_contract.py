@@ -8,8 +8,10 @@ from innerworld.config import Config
 from innerworld.envs.two_rooms import Dynamics
 from innerworld.models import HJEPA, JEPA, MODELS, RSSM, Oracle
 from innerworld.models.dino_wm import DinoWM
+from innerworld.models.dreamer import Dreamer
 from innerworld.models.oracle import OracleConfig
 from innerworld.models.vjepa2_ac import VJEPA2AC
+from innerworld.models.world_models import WorldModels
 from innerworld.testing import check_world_model
 from innerworld.types import Spec
 
@@ -28,6 +30,10 @@ DINO_TINY = {"eyes": {"vit": {"dim": 24, "depth": 1, "heads": 2, "mlp": 32, "pat
 DINO_TINY |= {"depth": 2, "heads": 2, "head_dim": 12, "mlp": 32, "dropout": 0.0, "action_dim": 4, "proprio_dim": 4}
 AC_TINY = {"eyes": {"vit": {"dim": 24, "depth": 1, "heads": 2, "mlp": 32, "patch": 8, "tubelet": 2}}}
 AC_TINY |= {"dim": 24, "depth": 2, "heads": 2, "mlp": 48, "window": 3}
+WM_TINY = {"z": 6, "hidden": 16, "mixtures": 3, "units": 16, "bins": 41, "image_size": 8, "stages": 1, "depth": 4}
+DREAMER_TINY = {"world": RSSM_TINY, "actor_critic": {"horizon": 4, "actor": {"units": 32}, "critic": {"units": 32}}}
+DREAMER_V1 = {"world": RSSM_TINY | {"latent": "gaussian"}, "actor_critic": {"horizon": 4, "gradients": "dynamics"}}
+DREAMER_V1["actor_critic"] |= {"actor": {"continuous": "tanh_normal"}, "critic": {"kind": "normal", "slow_weight": 0}}
 SETTINGS: dict[str, dict[str, Config]] = {
     "dino_wm": {
         "as published": DinoWM.Config.model_validate(DINO_TINY),
@@ -50,6 +56,10 @@ SETTINGS: dict[str, dict[str, Config]] = {
             JEPA_TINY | JEPA_VIT | {"predictor": "transformer", "history": 3, "projector": 16}
         ),
     },
+    "dreamer": {
+        "reinforce": Dreamer.Config.model_validate(DREAMER_TINY),
+        "dynamics": Dreamer.Config.model_validate(DREAMER_V1),
+    },
     "hjepa": {
         "taught along": HJEPA.Config.model_validate({"level1": JEPA_TINY, "above": HJEPA_ABOVE}),
         "transformer below": HJEPA.Config.model_validate(
@@ -64,6 +74,12 @@ SETTINGS: dict[str, dict[str, Config]] = {
         "remembering": VJEPA2AC.Config.model_validate(AC_TINY),
         "as published": VJEPA2AC.Config.model_validate(
             AC_TINY | {"remember": False, "pairing": "vjepa2", "rope_grid": 4}
+        ),
+    },
+    "world_models": {
+        "strided": WorldModels.Config.model_validate(WM_TINY | {"image": "strided"}),
+        "as published": WorldModels.Config.model_validate(
+            WM_TINY | {"image": "paper", "image_size": 64, "depth": 2, "reward": 0, "continues": 0}
         ),
     },
 }

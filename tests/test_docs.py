@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from innerworld import families
 from innerworld.cli import GLOBAL, VERBS
 from innerworld.cli.flags import parse
+from innerworld.cli.preset import begin, named
 from innerworld.config import override
 from innerworld.errors import UserError, choose
+from innerworld.recipes.practice import Online
 from innerworld.training import TrainConfig
 
 ROOT = Path(__file__).parents[1]
@@ -125,7 +126,8 @@ def _read_command(words: list[str]) -> None:
         return
     flags, overrides, _ = parse(name, verb, [word for word in rest if word not in GLOBAL])
     if name == "train":  # together, for settings may need each other
-        start = {"model": families.config(flags.family, None), "train": TrainConfig()}
+        family, preset = named(flags.family, flags.preset, flags.model)
+        start = {"model": begin(family, preset), "online": Online(), "train": TrainConfig()}
         given: dict[str, list[str]] = {part: [] for part in start}
         for word in overrides:
             part, _, setting = word.partition(".")

@@ -160,6 +160,18 @@ def _evaluate() -> Verb:
     return EVALUATE
 
 
+def _play() -> Verb:
+    from innerworld.cli.play import PLAY
+
+    return PLAY
+
+
+def _evolve() -> Verb:
+    from innerworld.cli.evolve import EVOLVE
+
+    return EVOLVE
+
+
 def _understand() -> Verb:
     from innerworld.cli.understand import UNDERSTAND
 
@@ -207,6 +219,8 @@ VERBS: dict[str, tuple[str, Callable[[], Verb]]] = {
     "cost": ("what a training step costs: arithmetic, memory, network", _cost),
     "plan": ("watch a taught model plan a few goals, drawn over the world", _plan),
     "evaluate": ("judge a taught model: what it foresees, what it knows, where it gets", _evaluate),
+    "evolve": ("evolve a linear controller for a taught model, in its dream or in its world", _evolve),
+    "play": ("watch a taught policy in its world, beside what its model imagines and dreams", _play),
     "understand": ("what a probe on frozen eyes can name in labelled films", _understand),
     "models": ("the families of world models there are", _models),
     "envs": ("the worlds there are", _envs),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from innerworld import families
 from innerworld.config import Config
+from innerworld.errors import UserError, choose
 from innerworld.families import FAMILIES, first_preset
 
 NO_PRESET = "none"
@@ -19,3 +20,22 @@ def begin(family: str, preset: str | None, words: Sequence[str] = ()) -> Config:
     if preset is None or family not in FAMILIES or not FAMILIES[family].presets:
         return families.config(family, first_preset(family), words)
     return families.config(family, None if preset == NO_PRESET else preset, words)
+
+
+def named(family: str | None, preset: str | None, model: str | None) -> tuple[str, str | None]:
+    """The family and the preset, which `model` says in one word ("dreamer-v3"). Raises `UserError`."""
+    if family is not None and model is not None:
+        raise UserError(f"give the family {family} or --model {model}, not both")
+    if model is None:
+        if family is None:
+            raise UserError(f"which family? There are: {', '.join(sorted(FAMILIES))}")
+        choose("family", family, FAMILIES)
+        return family, preset
+    for known in sorted(FAMILIES, key=len, reverse=True):
+        rest = model.removeprefix(known)
+        if rest == "" or (rest != model and rest.startswith("-")):
+            if rest and preset is not None and preset != rest[1:]:
+                raise UserError(f"--model {model} names the preset {rest[1:]}, --preset {preset}: leave out one")
+            return known, rest[1:] or preset
+    choose("family", model.partition("-")[0], FAMILIES)
+    raise AssertionError

@@ -13,11 +13,13 @@ from rich.console import Console
 
 from innerworld.cli.table import FIELD, field_rows, say, show_table
 from innerworld.cli.verb import Answer, Call, Verb
+from innerworld.cli.world import evaluate_in_world
 from innerworld.cluster import connect
 from innerworld.config import Config, override
 from innerworld.errors import UserError, choose
 from innerworld.plan import PLANNERS
 from innerworld.recipes.demo import demo
+from innerworld.recipes.practice import is_practice
 from innerworld.recipes.published import PUBLISHED
 from innerworld.recipes.single import evaluate_run, plan_run
 from innerworld.recipes.two_rooms import Control, two_rooms
@@ -38,7 +40,8 @@ class DemoFlags:
 @dataclass(frozen=True)
 class EvaluateFlags:
     """Judge a taught model on held-out episodes, and let it reach goals where its world has any; of eyes judge what
-    they keep of what they see. key=value changes the search, whose settings are listed below."""
+    they keep of what they see; of a policy what it earns in its world, beside a random one. key=value changes the
+    search, whose settings are listed below."""
 
     run: tyro.conf.Positional[Path]
     """folder of the run, as `innerworld train` makes it; the report goes there, too"""
@@ -47,7 +50,7 @@ class EvaluateFlags:
     planner: str = "icem"
     """a name of `innerworld planners`, or a paper's: lewm, dino_wm, vjepa2_ac, pldm, eb_jepa, ..."""
     episodes: int = 100
-    """goals to be reached"""
+    """goals to be reached, or episodes that a policy lives through"""
     seed: int = 0
     """of the goals and the search"""
     workers: int | None = None
@@ -87,6 +90,8 @@ def _demo(flags: DemoFlags, call: Call) -> Answer:
 
 def _evaluate(flags: EvaluateFlags, call: Call) -> Answer:
     _check_seed(flags.seed)
+    if is_practice(flags.run):
+        return evaluate_in_world(flags.run, flags.episodes, flags.seed, call)
     control = override(control_of(flags.planner), [f"episodes={flags.episodes}", *call.overrides])
     shared = flags.workers is not None or flags.cluster != "local"
     with connect(flags.cluster, flags.workers) if shared else nullcontext() as place:

@@ -24,7 +24,8 @@ from innerworld.recipes.runs import ALIKE, RunState, find_runs
 HEADINGS = ("run", "model", "data", "state", "step", "loss", "watch", "steps/s", "last word", "size")
 RIGHT = ("loss", "steps/s", "last word", "size")
 COLOURS = {"running": "green", "done": "blue", "interrupted": "yellow", "stopped": "yellow", "lost": "yellow"}
-WATCHED = ("effective_rank", "probe_r2")  # shown first of what a family measures beside its loss
+WATCHED = ("effective_rank", "probe_r2", "return", "eval_return")
+"""Shown first of what a family measures beside its loss."""
 ROOMY = 130  # columns of a terminal, from which on the data and the watch are shown, too
 TENTHS = 8  # width of the drawn step
 UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
@@ -99,7 +100,7 @@ def _cells(run: RunState, top: Path) -> list[str]:
     return [
         _name(run.folder, top),
         run.family or "?",
-        os.path.relpath(run.data) if run.data else "",
+        os.path.relpath(run.data) if run.data else run.world,
         run.state,
         f"{run.step}/{run.steps}" if run.steps else str(run.step),
         "" if loss is None else f"{loss:.4g}",

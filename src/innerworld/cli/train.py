@@ -2,44 +2,50 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import tyro
-from pydantic import create_model
 from rich.console import Console
 
 from innerworld import checkpoint
-from innerworld.cli.preset import NO_PRESET, begin
+from innerworld.cli.preset import NO_PRESET, begin, named
+from innerworld.cli.settings import changed, last_row, refuse, refuse_difference, value_of
 from innerworld.cli.table import FIELD, field_rows, say, show_table
 from innerworld.cli.verb import Answer, Call, Verb
-from innerworld.config import Config, build, dotted, override
-from innerworld.errors import UserError, choose
+from innerworld.cli.world import train_in_world
+from innerworld.config import build
+from innerworld.errors import UserError
 from innerworld.families import FAMILIES, first_preset
 from innerworld.learns import Learns
+from innerworld.recipes.habits import habits
 from innerworld.recipes.lesson import FREE_OF_LESSON, Lesson, read, teach
+from innerworld.recipes.practice import is_practice
 from innerworld.recipes.training_page import show_training
 from innerworld.team import Agreed, launched, rank
 from innerworld.training import FREE_ON_RESUME, Interrupted, Strategy, TrainConfig, launch, this_program
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainFlags:
-    """Teach a family of world models or eyes from a store. `model.KEY=VALUE` and `train.KEY=VALUE` change its
-    settings; `innerworld train FAMILY --help` lists them."""
+    """Teach a family of world models or eyes from a store, or a family that acts in a world. `model.KEY=VALUE`,
+    `train.KEY=VALUE`, and of a world `online.KEY=VALUE` change its settings; `innerworld train FAMILY --help` lists
+    them."""
 
-    family: tyro.conf.Positional[str]
+    family: tyro.conf.Positional[str | None] = None
     """a name of `innerworld models`"""
     out: Path
     """folder of the run: checkpoints, log.jsonl, run.json, train.html"""
     data: str | None = None
     """folder of the store; with --resume it is known"""
+    env: str | None = None
+    """the world to learn in, instead of --data: a name of `innerworld envs` or any Gymnasium id"""
+    model: str | None = None
+    """another way to say FAMILY and --preset, in one word: dreamer-v3"""
     preset: str | None = None
     """the settings to begin with, see `innerworld models FAMILY`: by default small, of eyes tiny; none: the family's
     defaults"""
@@ -79,7 +85,10 @@ OF_LESSON = ("data", "sensors", "batch", "length", "stages", "frame_skip", "held
 
 
 def _train(flags: TrainFlags, call: Call) -> Answer:
-    choose("family", flags.family, FAMILIES)
+    family, preset = named(flags.family, flags.preset, flags.model)
+    flags = replace(flags, family=family, preset=preset)
+    if flags.env is not None or (flags.resume and is_practice(flags.out)):
+        return train_in_world(flags, call)
     lesson = _lesson_to_resume(flags, call) if flags.resume else _lesson(flags, call)
     if flags.devices > 1 and not launched():
         if lesson.batch % flags.devices:
@@ -117,12 +126,17 @@ def _first_one_speaks() -> Iterator[None]:
 
 def _lesson(flags: TrainFlags, call: Call) -> Lesson:
     if flags.data is None:
-        raise UserError("missing --data: the folder of a store, as `innerworld collect` makes it")
+        raise UserError(
+            "missing --data: the folder of a store, as `innerworld collect` makes it; a family that acts may learn in "
+            "a world instead, --env"
+        )
+    if strange := [word for word in call.overrides if word.startswith("online.")]:
+        raise UserError(f"{strange[0]!r} is for a world, --env: from a store one does not learn online")
     if checkpoint.exists(flags.out):  # a run.json alone is a run that failed before it began
         raise UserError(f"{flags.out} already holds a run: continue it with --resume, or give another folder")
     if flags.stages and "length" in call.given:
         raise UserError("--stages says how long clips are: leave out --length")
-    model, train = _changed(begin(flags.family, flags.preset), TrainConfig(), call.overrides)
+    model, train = changed({"model": begin(str(flags.family), flags.preset), "train": TrainConfig()}, call.overrides)
     chosen = {name: value for name, value in vars(flags).items() if name in OF_LESSON}
     return build(Lesson, {**chosen, "family": flags.family, "model": model.model_dump(mode="json"), "train": train})
 
@@ -135,38 +149,14 @@ def _lesson_to_resume(flags: TrainFlags, call: Call) -> Lesson:
     for name in OF_LESSON:
         was, given = before.model_dump()[name], vars(flags)[name]
         if name in call.given and was != given and name not in FREE_OF_LESSON:
-            _refuse(flags.out, f"--{name.replace('_', '-')}", was, given)
+            refuse(flags.out, f"--{name.replace('_', '-')}", was, given)
     own = build(FAMILIES[before.family].Config, before.model, f"{flags.out}: model")
-    start = begin(flags.family, flags.preset) if "preset" in call.given else own
-    model, train = _changed(start, before.train, call.overrides)
-    _refuse_difference(flags.out, "model", own, model)
-    _refuse_difference(flags.out, "train", before.train, train)
+    start = begin(before.family, flags.preset) if "preset" in call.given else own
+    model, train = changed({"model": start, "train": before.train}, call.overrides)
+    refuse_difference(flags.out, "model", own, model)
+    refuse_difference(flags.out, "train", before.train, train, FREE_ON_RESUME)
     free = {name: vars(flags)[name] for name in FREE_OF_LESSON if name in call.given}
     return before.model_copy(update={"train": train, **free})
-
-
-def _changed(model: Config, train: TrainConfig, words: list[str]) -> tuple[Config, TrainConfig]:
-    """Both with the overrides applied; they are one configuration here, so that errors name the whole key."""
-    kind = create_model("Settings", __base__=Config, model=(type(model), model), train=(TrainConfig, train))
-    settings = kind()
-    for word in words:
-        key = word.partition("=")[0]
-        for whole in dotted(settings):
-            if whole.partition(".")[2] == key:
-                raise UserError(f"unknown key {key!r}. Did you mean {whole!r}?")
-    parts = dict(override(settings, words))
-    return parts["model"], parts["train"]
-
-
-def _refuse_difference(folder: Path, part: str, before: Config, now: Config) -> None:
-    old, new = before.model_dump(), now.model_dump()
-    for key in old:
-        if old[key] != new[key] and not (part == "train" and key in FREE_ON_RESUME):
-            _refuse(folder, f"{part}.{key}", old[key], new[key])
-
-
-def _refuse(folder: Path, name: str, was: Any, given: Any) -> None:
-    raise UserError(f"{folder} was begun with {name} {was}, not {given}: leave out {name}, or begin a new run")
 
 
 def _answer(model: Learns, lesson: Lesson, folder: Path, seconds: float, page: Path | None) -> Answer:
@@ -178,7 +168,7 @@ def _answer(model: Learns, lesson: Lesson, folder: Path, seconds: float, page: P
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "steps": lesson.train.steps,
         "seconds": round(seconds, 1),
-        "last": _last_row(folder / "log.jsonl"),
+        "last": last_row(folder / "log.jsonl"),
         "page": None if page is None else str(page),
     }
 
@@ -191,31 +181,22 @@ def _answer(model: Learns, lesson: Lesson, folder: Path, seconds: float, page: P
     return Answer(values, show, told=rank() == 0)
 
 
-def _last_row(log: Path) -> dict[str, Any]:
-    lines = log.read_text(encoding="utf-8").splitlines()
-    row = json.loads(lines[-1]) if lines else {}
-    return {name: value for name, value in row.items() if name not in ("step", "time")}
-
-
 def _settings(console: Console, words: Sequence[str]) -> None:
     """Every key of the family's configuration and of the training's; without a family, the way to them."""
     known = [word for word in words if not word.startswith("-")][:1]
     if not known:
         say(console, "\ninnerworld train FAMILY --help also lists the keys of that family and of the training.")
         return
-    family = known[0]
-    choose("family", family, FAMILIES)
-    preset = _preset(words) or first_preset(family) or NO_PRESET
+    model = value_of(words, "--model")
+    family, asked = named(None if model else known[0], value_of(words, "--preset"), model)
+    preset = asked or first_preset(family) or NO_PRESET
     say(console, f"\nKeys, as key=value; defaults of {family} are those of --preset {preset}:\n")
-    show_table(console, FIELD, field_rows(begin(family, preset), "model.") + field_rows(TrainConfig(), "train."))
-
-
-def _preset(words: Sequence[str]) -> str | None:
-    """The preset that is asked for beside --help."""
-    for word, value in zip(words, [*words[1:], ""], strict=True):
-        if word == "--preset" or word.startswith("--preset="):
-            return word.partition("=")[2] or value
-    return None
+    rows = field_rows(begin(family, preset), "model.")
+    if FAMILIES[family].restarts and value_of(words, "--env"):
+        online, train = habits(family, asked)
+        show_table(console, FIELD, rows + field_rows(online, "online.") + field_rows(train, "train."))
+        return
+    show_table(console, FIELD, rows + field_rows(TrainConfig(), "train."))
 
 
 TRAIN = Verb(TrainFlags, _train, takes_overrides=True, after_help=_settings)

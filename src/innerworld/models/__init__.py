@@ -8,24 +8,40 @@ from typing import Any
 from innerworld.config import Config
 from innerworld.learns import configure, construct
 from innerworld.models.dino_wm import DinoWM
+from innerworld.models.dreamer import Dreamer
 from innerworld.models.hjepa import HJEPA
 from innerworld.models.jepa import JEPA
 from innerworld.models.oracle import Oracle
 from innerworld.models.rssm import RSSM
 from innerworld.models.vjepa2_ac import VJEPA2AC
+from innerworld.models.world_models import WorldModels
 from innerworld.types import Spec
 from innerworld.world import WorldModel
 
 MODELS: dict[str, type[WorldModel]] = {
     "dino_wm": DinoWM,
+    "dreamer": Dreamer,
     "hjepa": HJEPA,
     "jepa": JEPA,
     "oracle": Oracle,
     "rssm": RSSM,
     "vjepa2_ac": VJEPA2AC,
+    "world_models": WorldModels,
 }
 
-__all__ = ["HJEPA", "JEPA", "MODELS", "RSSM", "VJEPA2AC", "DinoWM", "Oracle", "build", "config"]
+__all__ = [
+    "HJEPA",
+    "JEPA",
+    "MODELS",
+    "RSSM",
+    "VJEPA2AC",
+    "DinoWM",
+    "Dreamer",
+    "Oracle",
+    "WorldModels",
+    "build",
+    "config",
+]
 
 
 def config(family: str, preset: str | None = None, words: Sequence[str] = ()) -> Config:

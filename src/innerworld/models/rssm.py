@@ -1,5 +1,6 @@
-"""The recurrent state-space model: PlaNet (arXiv 1811.04551), and the world-model half of Dreamer v1, v2 (1912.01603,
-2010.02193) and v3 (2301.04104, Nature 2025), as settings of one model.
+"""The recurrent state-space model of PlaNet and of Dreamer v1 to v3, their world-model half, as settings of one family.
+
+PlaNet arXiv 1811.04551, Dreamer v1 1912.01603, v2 2010.02193, v3 2301.04104 (Nature 2025).
 
 A belief is a deterministic memory (`deter`) and a stochastic latent (`stoch`). The memory and an action give the next
 memory; the *prior* guesses the latent from that memory alone, the *posterior* from memory and observation. Training

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from innerworld.errors import UserError
 from innerworld.nn.mlp import ACTIVATIONS, Activation, Norm, init_, norm_layer
@@ -45,7 +47,7 @@ class ConvEncoder(nn.Module):
         self.width = math.prod(start)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.stages(x - 0.5).flatten(1)
+        return self.stages(_channels_last(x - 0.5)).flatten(1)
 
 
 class ConvDecoder(nn.Module):
@@ -79,7 +81,7 @@ class ConvDecoder(nn.Module):
         self.stages = nn.Sequential(*stages, nn.Sigmoid()) if output == "sigmoid" else nn.Sequential(*stages)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.stages(x)
+        return self.stages(_channels_last(x))
 
 
 class PixelDecoder(nn.Module):
@@ -117,6 +119,30 @@ class PixelDecoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.stages(x) + 0.5
+
+
+class DoublingConv(nn.Conv2d):
+    """Every pixel made four, then a convolution with zeros around: `b i y x` → `b o 2y 2x`, with its parameters.
+
+    Nothing is made four: of a kernel of 5×5 no pixel of the four sees more than 3×3 different ones, so that each has a
+    kernel of its own, of sums of the 5×5. The same function with 0.36 of the multiplications.
+    """
+
+    def __init__(self, before: int, after: int, kernel: int) -> None:
+        super().__init__(before, after, kernel)
+        left = (kernel - 1) // 2  # zeros, as padding="same" has them
+        self.reach = max((left + 1) // 2, (kernel - left) // 2)
+        seen = torch.zeros(2, 2 * self.reach + 1, kernel)  # place of four, pixel, entry of the kernel that meets it
+        for place in range(2):
+            for entry in range(kernel):
+                seen[place, (place + entry - left) // 2 + self.reach, entry] = 1
+        self.seen: Tensor
+        self.register_buffer("seen", seen, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.bias is not None
+        kernels = torch.einsum("oiab,pya,qxb->opqiyx", self.weight, self.seen, self.seen).flatten(0, 2)
+        return F.pixel_shuffle(F.conv2d(x, kernels, self.bias.repeat_interleave(4), padding=self.reach), 2)
 
 
 class ChannelNorm(nn.Module):
@@ -167,7 +193,8 @@ def _double(before: int, after: int, kernel: int, resize: Resize) -> list[nn.Mod
     if resize == "strided":
         pad, odd = (kernel - 1) // 2, kernel % 2
         return [_conv(nn.ConvTranspose2d(before, after, kernel, stride=2, padding=pad, output_padding=odd))]
-    return [nn.Upsample(scale_factor=2), _conv(nn.Conv2d(before, after, kernel, padding="same"))]
+    # The first was to double, the second to convolve: models that were saved then still fit.
+    return [nn.Identity(), _conv(DoublingConv(before, after, kernel))]
 
 
 def _conv(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
@@ -179,3 +206,8 @@ def _begin(layer: nn.Conv2d | nn.ConvTranspose2d, fan_in: float) -> nn.Module:
     init_(layer.weight, fan_in)
     nn.init.zeros_(layer.bias)
     return layer
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    """The same picture with its channels side by side in memory: with few of them, convolved in half the time."""
+    return x.contiguous(memory_format=torch.channels_last)

@@ -13,6 +13,8 @@ from torch.nn import functional as F
 
 from innerworld.nn.sensors import symexp
 
+FEW = 16  # classes
+
 
 class Latent(ABC):
     """A distribution over latents `... g k`."""
@@ -32,6 +34,10 @@ class Latent(ABC):
     @abstractmethod
     def kl(self, other: Self) -> Tensor:
         """KL(self ‖ other) in nats, summed over the g groups: `...`."""
+
+    @abstractmethod
+    def log_prob(self, value: Tensor) -> Tensor:
+        """Of latents `... g k`, in nats, summed over the g groups: `...`."""
 
     @abstractmethod
     def entropy(self) -> Tensor:
@@ -54,9 +60,10 @@ class OneHot(Latent):
     @classmethod
     def mixed(cls, logits: Tensor, unimix: float = 0.0) -> OneHot:
         """From raw scores `... g k`, with a share `unimix` of the uniform distribution (DreamerV3: 1 %)."""
+        logits = logits.float()
         if not unimix:
             return cls(logits.log_softmax(dim=-1))
-        return cls(((1 - unimix) * logits.softmax(dim=-1) + unimix / logits.shape[-1]).log())
+        return cls(((1 - unimix) * _softmax(logits) + unimix / logits.shape[-1]).log())
 
     def mode(self) -> Tensor:
         return _one_hot(self.logits)
@@ -67,11 +74,14 @@ class OneHot(Latent):
     def sample(self, rng: Generator | None = None) -> Tensor:
         # Straight-through: the value is one-hot, the gradient that of the probabilities.
         probs = self.logits.exp()
-        waiting = torch.empty_like(probs).exponential_(generator=rng)  # a race: the first to arrive is a fair draw
-        return _one_hot(probs.detach() / waiting) + (probs - probs.detach())
+        drawn = _draw(probs.detach(), rng)
+        return drawn + (probs - probs.detach()) if probs.requires_grad else drawn
 
     def kl(self, other: Self) -> Tensor:
         return (self.logits.exp() * (self.logits - other.logits)).sum(dim=(-2, -1))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        return (value * self.logits).sum(dim=(-2, -1))
 
     def entropy(self) -> Tensor:
         return -(self.logits.exp() * self.logits).sum(dim=(-2, -1))
@@ -93,7 +103,7 @@ class Gaussian(Latent):
     @classmethod
     def bounded(cls, raw: Tensor, least: float = 0.1) -> Gaussian:
         """From network outputs `... (2 g)`: std = softplus + `least` (PlaNet, arXiv 1811.04551; Dreamer)."""
-        mean, std = raw.chunk(2, dim=-1)
+        mean, std = raw.float().chunk(2, dim=-1)
         return cls(mean.unsqueeze(-1), F.softplus(std).unsqueeze(-1) + least)
 
     def mode(self) -> Tensor:
@@ -109,6 +119,10 @@ class Gaussian(Latent):
         ratio = (self.std / other.std).square()
         apart = ((self.mean - other.mean) / other.std).square()
         return 0.5 * (ratio + apart - 1 - ratio.log()).sum(dim=(-2, -1))
+
+    def log_prob(self, value: Tensor) -> Tensor:
+        apart = ((value - self.mean) / self.std).square()
+        return -(0.5 * apart + self.std.log() + 0.5 * math.log(2 * math.pi)).sum(dim=(-2, -1))
 
     def entropy(self) -> Tensor:
         return (self.std.log() + 0.5 * math.log(2 * math.pi) + 0.5).sum(dim=(-2, -1))
@@ -142,25 +156,69 @@ def twohot(value: Tensor, bins: Tensor) -> Tensor:
 
     Values outside the bins count as the outermost bin.
     """
-    value = value.clamp(bins[0], bins[-1])
-    above = torch.searchsorted(bins, value.contiguous()).clamp(1, len(bins) - 1)
-    low, high = bins[above - 1], bins[above]
-    weight = ((value - low) / (high - low)).unsqueeze(-1)  # of the upper one
+    above, weight = _beside(value, bins)
     below, above = F.one_hot(above - 1, len(bins)), F.one_hot(above, len(bins))
-    return below * (1 - weight) + above * weight
+    return below * (1 - weight.unsqueeze(-1)) + above * weight.unsqueeze(-1)
+
+
+@dataclass(frozen=True)
+class TwoHot:
+    """What is believed of a number: `log_probs` `... k` of the `bins` (k, odd, mirrored about 0)."""
+
+    log_probs: Tensor
+    bins: Tensor
+
+    @classmethod
+    def of(cls, logits: Tensor, bins: Tensor) -> TwoHot:
+        return cls(logits.float().log_softmax(dim=-1), bins)
+
+    def mean(self) -> Tensor:
+        """`...`. Mirror bins are subtracted first, so that equal weights give exactly 0."""
+        probs = self.log_probs.exp()
+        half = len(self.bins) // 2
+        return ((probs[..., half + 1 :] - probs[..., :half].flip(-1)) * self.bins[half + 1 :]).sum(dim=-1)
+
+    def losses(self, values: Tensor) -> Tensor:
+        """Cross-entropies with two-hot numbers, n of them each: `... n` → `... n`."""
+        above, weight = _beside(values, self.bins)
+        beside = torch.cat([above - 1, above], dim=-1)  # ... 2n: two of k are read, the other weights are 0
+        below, above = self.log_probs.gather(-1, beside).chunk(2, dim=-1)
+        return -torch.lerp(below, above, weight)
 
 
 def twohot_loss(logits: Tensor, value: Tensor, bins: Tensor) -> Tensor:
     """Cross-entropy of `logits` `... k` with the two-hot `value` `...`: `...`."""
-    return -(twohot(value, bins) * logits.log_softmax(dim=-1)).sum(dim=-1)
+    return TwoHot.of(logits, bins).losses(value.unsqueeze(-1)).squeeze(-1)
 
 
 def twohot_mean(logits: Tensor, bins: Tensor) -> Tensor:
-    """The mean `...` of `logits` `... k`. Mirror bins are added first, so that equal weights give exactly 0."""
-    weighted = logits.softmax(dim=-1) * bins
-    half = len(bins) // 2
-    return weighted[..., half] + (weighted[..., :half].flip(-1) + weighted[..., half + 1 :]).sum(dim=-1)
+    """The mean `...` of `logits` `... k`; exactly 0 for equal ones."""
+    return TwoHot.of(logits, bins).mean()
+
+
+def _beside(value: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:
+    """Which of the `bins` lies above each `value`, at least the second, and its weight beside the one below."""
+    value = value.clamp(bins[0], bins[-1])
+    above = torch.searchsorted(bins, value.contiguous()).clamp(1, len(bins) - 1)
+    low, high = bins[above - 1], bins[above]
+    return above, (value - low) / (high - low)
 
 
 def _one_hot(score: Tensor) -> Tensor:
     return torch.zeros_like(score).scatter_(-1, score.argmax(dim=-1, keepdim=True), 1.0)
+
+
+def _draw(probs: Tensor, rng: Generator | None) -> Tensor:
+    """One of k, `... k`: where one uniform number falls among the sums. One each is far cheaper than k."""
+    sums = probs.cumsum(dim=-1)
+    falls = torch.empty_like(sums[..., :1]).uniform_(generator=rng) * sums[..., -1:]
+    index = (sums[..., :-1] <= falls).sum(dim=-1, keepdim=True)
+    return torch.zeros_like(probs).scatter_(-1, index, 1.0)
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    """Over few classes torch's own takes several times as long on a CPU."""
+    if logits.shape[-1] >= FEW:
+        return logits.softmax(dim=-1)
+    odds = (logits - logits.detach().amax(dim=-1, keepdim=True)).exp()
+    return odds / odds.sum(dim=-1, keepdim=True)

@@ -123,7 +123,9 @@ def read(folder: Path | str) -> Lesson:
         raise UserError(f"cannot read {path}: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"cannot read {path}: it is not a JSON object")
-    taught = build(Lesson, values.get("lesson", {}), str(path))
+    if "lesson" not in values:
+        raise UserError(f"{folder} learnt in a world, not from a store: watch it with play, judge it with evaluate")
+    taught = build(Lesson, values["lesson"], str(path))
     return taught.model_copy(update={"data": os.path.normpath(path.parent / taught.data)})
 
 

@@ -30,7 +30,8 @@ class RunState:
 
     folder: Path
     family: str
-    data: str  # folder of its store
+    data: str  # folder of its store; empty where it learns in a world
+    world: str  # that world
     state: str  # running, done, interrupted, failed, killed, stopped, or lost (on another machine, silent)
     reason: str  # why it is not running, where that is known
     step: int  # done, as far as the log or the state tells
@@ -51,8 +52,10 @@ def find_runs(folder: Path) -> list[RunState]:
 
 def read_state(folder: Path) -> RunState:
     """How the run in `folder` stands; what cannot be read is empty."""
-    lesson = _read(folder / "run.json").get("lesson")
+    about = _read(folder / "run.json")
+    lesson = about.get("lesson", about.get("practice"))
     lesson = lesson if isinstance(lesson, dict) else {}
+    online = lesson.get("online")
     train = lesson.get("train")
     steps = _whole(train.get("steps")) if isinstance(train, dict) else 0
     noted, rows, saved = _read(folder / "state.json"), _last_rows(folder / "log.jsonl"), _newest_checkpoint(folder)
@@ -62,6 +65,7 @@ def read_state(folder: Path) -> RunState:
         folder=folder,
         family=str(lesson.get("family", "")),
         data=os.path.normpath(folder / str(lesson["data"])) if lesson.get("data") else "",
+        world=str(online.get("env", "")) if isinstance(online, dict) else "",
         state=state,
         reason=reason,
         step=min(done, steps) if steps else done,

@@ -1,0 +1,43 @@
+"""How the papers' agents practised: what a preset of a family that acts begins with, beside the model."""
+
+from __future__ import annotations
+
+from innerworld.recipes.practice import Online
+from innerworld.training import TrainConfig
+
+EVERY = 250
+"""Updates between two evaluations and between two checkpoints: the same, so that the best one is one that was tried."""
+
+PLAIN = TrainConfig(best="eval_return", best_is_highest=True, save_every=EVERY)
+
+V3 = PLAIN.model_copy(
+    update={"optimiser": "laprop", "lr": 4e-5, "agc": 0.3, "clip_grad": 0.0, "warmup": 1000, "log_every": 10}
+)
+V2 = PLAIN.model_copy(update={"lr": 2e-4, "eps": 1e-5, "weight_decay": 1e-6, "clip_grad": 100.0, "log_every": 10})
+V1 = PLAIN.model_copy(update={"lr": 6e-4, "clip_grad": 100.0, "log_every": 10})
+
+HABITS: dict[str, dict[str, tuple[Online, TrainConfig]]] = {
+    "dreamer": {
+        # DreamerV3, `configs.yaml`: B16 x T64, LaProp. Its replay ratios are 32 (Atari) to 1024 (control from vectors).
+        "v3": (Online(eval_every=EVERY), V3),
+        # DreamerV2, `configs.yaml`: B50 x T50; `dmc` an update every 5 agent steps of two environment steps, `atari`
+        # every 16 (after 50,000 agent steps of filling, which no small world needs).
+        "v2-dmc": (
+            Online(batch=50, length=50, ratio=500, prefill=2500, action_repeat=2, eval_every=EVERY),
+            V2.model_copy(update={"lr": 3e-4}),
+        ),
+        "v2": (Online(batch=50, length=50, ratio=156.25, prefill=5000, eval_every=EVERY), V2),
+        # Dreamer: B50 x T50, 100 updates every 1000 environment steps, each action twice.
+        "v1": (Online(batch=50, length=50, ratio=500, prefill=2500, action_repeat=2, eval_every=EVERY), V1),
+    }
+}
+"""By family and by the beginning of the preset's name; the first is for a preset of another name, or none."""
+
+
+def habits(family: str, preset: str | None) -> tuple[Online, TrainConfig]:
+    """Where and how a family's preset learns in a world, unless told otherwise."""
+    known = HABITS.get(family, {})
+    for name, its in known.items():
+        if preset is not None and (preset == name or preset.startswith(f"{name}-")):
+            return its
+    return next(iter(known.values()), (Online(eval_every=EVERY), PLAIN))
