@@ -195,6 +195,19 @@ def test_a_torn_row_is_forgotten(tmp_path: Path):
     assert clip.reward.max() < 9999
 
 
+@pytest.mark.parametrize(("more", "oldest"), [(0, 0), (4, 0), (5, 1), (7, 3)])
+def test_a_row_is_torn_also_where_the_ring_was_full_only_after_the_note(tmp_path: Path, more: int, oldest: int):
+    ring = make(tmp_path)
+    live(ring, 15)
+    ring.save(10, {})
+    live(ring, more, mark=5000)
+    ring.columns.write("reward", 0, 15 + more, np.array([9999], np.float32))  # the kill came before the other columns
+    ring = make(tmp_path, at=10)
+    assert ring.oldest.tolist() == [oldest]
+    clip, _ = ring.draw(np.random.default_rng(0), 300)
+    assert clip.reward.max() < 5000
+
+
 def test_it_goes_on_from_the_newest_note_that_is_not_later(tmp_path: Path):
     ring = make(tmp_path, capacity=200)
     for step in range(0, 120, 10):

@@ -3,6 +3,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from innerworld.errors import UserError
+from innerworld.models import rssm
 from innerworld.models.rssm import RSSM
 from innerworld.nn.distributions import OneHot
 from innerworld.testing.world_model import check_world_model, random_clip
@@ -125,6 +126,21 @@ def test_a_seeded_prediction_is_a_draw():
     one, two = (model.predict(state, clip.action[:, 0], Generator().manual_seed(seed))["stoch"] for seed in (1, 2))
     assert not torch.equal(one, two)
     torch.testing.assert_close(one.sum(dim=-1), torch.ones(8, 8))
+
+
+def test_pictures_in_portions_count_as_at_once(monkeypatch):
+    """The same loss and gradients, also where the last portion is smaller than the others."""
+    torch.manual_seed(0)
+    model, clip, found = RSSM(TINY, MIXED), random_clip(MIXED, b=3, t=4), []
+    for frames in (10**6, 10):  # 3 rows, then 2 and 1
+        monkeypatch.setattr(rssm, "FRAMES", frames)
+        model.zero_grad()
+        torch.manual_seed(1)
+        loss, parts = model.loss(clip)
+        loss.backward()
+        found.append([loss.detach(), *parts.values(), *(p.grad for p in model.parameters() if p.grad is not None)])
+    for whole, portions in zip(*found, strict=True):
+        torch.testing.assert_close(portions, whole, rtol=1e-4, atol=1e-5)
 
 
 def test_softened_latents_harden_step_by_step():

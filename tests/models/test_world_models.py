@@ -36,6 +36,14 @@ def test_parameter_counts_are_the_papers():
     assert model.features(model.encode(random_clip(RACE, 1, 1).at(0))).shape == (1, 32 + 256)
 
 
+def test_an_action_that_no_world_takes_is_cut():
+    model = WorldModels(TINY, VECTOR)
+    belief = model.encode(random_clip(VECTOR, 2, 1).at(0))
+    action = torch.tensor([[3.0, -0.5], [-1.5, 1.0]])
+    wild, cut = model.predict(belief, action), model.predict(belief, action.clamp(-1, 1))
+    torch.testing.assert_close(wild["h"], cut["h"])
+
+
 def test_the_vaes_loss_is_that_of_the_paper():
     torch.manual_seed(0)
     model = WorldModels(WorldModels.presets["paper"].model_copy(update={"depth": 2}), RACE)

@@ -11,7 +11,7 @@ def test_plain_cell_is_a_dense_layer_and_torchs_unit():
     cell = GRU(8, 4, 3, 5)
     for bias in (cell.unit.bias_ih, cell.unit.bias_hh, cell.latent.bias):
         nn.init.normal_(bias)
-    deter, stoch, action = torch.randn(2, 8), torch.randn(2, 4), torch.randn(2, 3)
+    deter, stoch, action = torch.randn(2, 8), torch.randn(2, 4), 2 * torch.rand(2, 3) - 1
     unit = nn.GRUCell(5, 8)
     unit.load_state_dict(cell.unit.state_dict())
     weight = torch.cat([cell.latent.weight, cell.action.weight], dim=1)  # of latent and action beside each other
@@ -48,6 +48,16 @@ def test_push_of_all_times_is_push_of_each(normed):
     cell = GRU(8, 4, 2, 4, normed, norm="layer")
     action = torch.rand(3, 5, 2)
     torch.testing.assert_close(cell.push(action)[:, 2], cell.push(action[:, 2]))
+
+
+def test_an_action_that_no_world_takes_is_cut():
+    """A normal's draws lie beyond [-1, 1], what was lived does not: dreams must not go where nothing was learnt."""
+    cell = GRU(8, 4, 2, 4)
+    action = torch.tensor([[3.0, -0.5], [-1.5, 1.0]], requires_grad=True)
+    push = cell.push(action)
+    torch.testing.assert_close(push, cell.push(action.clamp(-1, 1)))
+    push.sum().backward()
+    assert action.grad is not None and bool((action.grad != 0).all())  # the actor still learns through it
 
 
 def test_nobody_acts():

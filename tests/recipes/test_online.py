@@ -221,6 +221,17 @@ def test_without_its_replay_it_fills_a_new_one_with_what_it_can(tmp_path: Path):
     assert lived + 15 < rows(tmp_path)[6]["agent_steps"] <= lived + 30
 
 
+def test_a_replay_that_is_behind_the_weights_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    practise(practice(steps=6), tmp_path, quiet=True)
+    practise(practice(steps=7), tmp_path, quiet=True, resume=True)
+    assert "was not noted" not in caplog.text
+    noted = json.loads((tmp_path / "replay.json").read_text())
+    noted["saved"] = [entry for entry in noted["saved"] if entry["step"] <= 4]
+    (tmp_path / "replay.json").write_text(json.dumps(noted))
+    practise(practice(steps=8), tmp_path, quiet=True, resume=True)
+    assert "was not noted at step 7" in caplog.text and "since step 4 is forgotten" in caplog.text
+
+
 # ---------------------------------------------------------------------- what is replayed
 
 

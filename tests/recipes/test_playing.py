@@ -122,6 +122,8 @@ def test_from_the_command_line(run: Path, capsys: pytest.CaptureFixture[str]) ->
     assert (run / "play.html").exists() and "CartPole-v1" in capsys.readouterr().out
     assert main(["play", str(run), "--steps", "0"]) != 0
     assert "--steps is at least 1" in capsys.readouterr().err
+    assert main(["play", str(run), "--seed", "-1"]) == 2
+    assert "--seed is at least 0" in capsys.readouterr().err
 
 
 def test_a_folder_without_a_policy_is_refused(tmp_path: Path) -> None:

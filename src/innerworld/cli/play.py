@@ -42,6 +42,8 @@ def _play(flags: PlayFlags, call: Call) -> Answer:
     for name in ("steps", "horizon"):
         if vars(flags)[name] < 1:
             raise UserError(f"--{name} is at least 1")
+    if flags.seed < 0:
+        raise UserError("--seed is at least 0")
     with _screen(flags.terminal) as onlooker:
         values = play_run(
             flags.run, flags.out, flags.steps, flags.horizon, flags.seed, flags.sample, call.command, onlooker

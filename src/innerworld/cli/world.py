@@ -98,6 +98,8 @@ def _begun(flags: TrainFlags, call: Call) -> Practice:
     online = online.model_copy(update={"env": flags.env, "sensors": flags.sensors})
     parts = {"model": begin(family, flags.preset), "online": online, "train": train}
     model, online, train = changed(parts, call.overrides)
+    if online.env != flags.env or ("sensors" in call.given and online.sensors != flags.sensors):
+        raise UserError("the world and its sensors are said by --env and --sensors: leave out online.env and .sensors")
     return Practice(family=family, model=model.model_dump(mode="json"), online=online, train=train)
 
 

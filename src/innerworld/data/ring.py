@@ -104,6 +104,8 @@ class Ring:
         self._saved = [] if at is None else self._read(at)
         self.noted: dict[str, Any] = self._saved[-1]["noted"] if self._saved else {}
         """What was given to `save` at that step."""
+        self.noted_at: int | None = self._saved[-1]["step"] if self._saved else None
+        """That step: `at`, or the newest before it; None where nothing was noted."""
         self.columns = Columns(folder, kinds(spec, belief), lives, self.rows)
         self.count = np.zeros(lives, np.int64)  # moments lived so far
         self._floor = np.zeros(lives, np.int64)  # no moment before this one is here
@@ -260,12 +262,14 @@ class Ring:
     def _first_whole(self, life: int) -> int:
         """The moment from which on all up to `count` are here: later ones, which were not noted, have overwritten some.
 
-        Of these, the one that comes last may be torn and still have the number of the moment that was there before.
+        Once the ring was full, also if only after the note, the one that comes last of these may be torn and still have
+        the number of the moment that was there before.
         """
         count = int(self.count[life])
         start = max(0, count - self.rows)
-        numbers = np.empty(count - start, np.int64)
+        numbers, last = np.empty(count - start, np.int64), np.empty(1, np.int64)
         self.columns.read(NUMBER, life, start, numbers)
+        self.columns.read(NUMBER, life, self.rows - 1, last)
         lost = np.flatnonzero(numbers != np.arange(start, count))
-        torn = int(count >= self.rows)
+        torn = int(last[0] >= self.rows - 1)
         return min(count, start + (int(lost[-1]) + 1 if len(lost) else 0) + torn)

@@ -280,7 +280,8 @@ class MDNRNN(nn.Module):
         return F.linear(z, self.lstm.inputs.weight[:, : self.z])
 
     def push_action(self, action: Tensor) -> Tensor:
-        """What actions `... a` add, with the bias: `... (4 d)`."""
+        """What actions `... a` add, with the bias: `... (4 d)`. Beyond [-1, 1] they are cut, as a world's are."""
+        action = action / action.detach().abs().clamp(min=1)
         return F.linear(action, self.lstm.inputs.weight[:, self.z :], self.lstm.inputs.bias)
 
     def guess(self, h: Tensor) -> Mixture:

@@ -35,8 +35,8 @@ class GRU(nn.Module):
         self.unit = NormGRUCell(hidden, deter) if normed else _begun(nn.GRUCell(hidden, deter))
 
     def push(self, action: Tensor) -> Tensor:
-        """What the actions `... a` add to the dense layer: `... h`."""
-        return self.action(action)
+        """What the actions `... a` add to the dense layer: `... h`. Beyond [-1, 1] they are cut, as a world's are."""
+        return self.action(action / action.detach().abs().clamp(min=1))
 
     def forward(self, deter: Tensor, stoch: Tensor, push: Tensor) -> Tensor:
         return self.unit(self.finish(self.latent(stoch) + push), deter)

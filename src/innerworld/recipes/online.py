@@ -153,7 +153,17 @@ def _refuse_difference(before: Practice, now: Practice, folder: Path) -> None:
 
 def _ring(practice: Practice, folder: Path, model: WorldModel, spec: Spec, at: int | None) -> Ring:
     online = practice.online
-    return Ring(folder / REPLAY, spec, _belief(model, spec), online.envs, online.capacity or 0, online.length, at)
+    ring = Ring(folder / REPLAY, spec, _belief(model, spec), online.envs, online.capacity or 0, online.length, at)
+    if at and ring.noted_at != at:  # as for a checkpoint that a signal asked for, and a kill after it
+        since = "the beginning" if ring.noted_at is None else f"step {ring.noted_at}"
+        logger.warning(
+            "%s was not noted at step %d, of which the weights are: what was lived since %s is forgotten, and "
+            "env_steps and its like count on from there",
+            folder / REPLAY,
+            at,
+            since,
+        )
+    return ring
 
 
 @torch.no_grad()

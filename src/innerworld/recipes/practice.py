@@ -30,7 +30,9 @@ class Online(Config):
         default=(), description="what the model sees; none: what the world itself shows, all images before vectors"
     )
     size: int = Field(default=64, description="side of the pictures, pixels", ge=1)
-    max_steps: int | None = Field(default=None, description="longest episode, environment steps; null: the world's own")
+    max_steps: int | None = Field(
+        default=None, description="longest episode, environment steps; null: the world's own", ge=1
+    )
     action_repeat: int = Field(default=1, description="environment steps in an agent step", ge=1)
     envs: int = Field(default=1, description="worlds that are lived in side by side", ge=1)
     parallel: bool = Field(default=False, description="each world in a process of its own")
