@@ -122,6 +122,14 @@ class WorldModel(Learns):
         reward = told["reward"]
         return reward, told.get("continue", torch.ones_like(reward))
 
+    def discount(self) -> float:
+        """The discount of each step that the chance to go on in `prospects` contains already; 1: it is a mere chance."""
+        return 1.0
+
+    def drawn(self, state: State, rng: Generator) -> State:
+        """A belief with what `encode` took as most likely drawn instead, as the belief is that a policy is taught on."""
+        return state
+
     def packed(self, state: State) -> State:
         """The small form in which a replay keeps a belief, to go on from it one day."""
         return state

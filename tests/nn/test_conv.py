@@ -1,8 +1,9 @@
 import pytest
 import torch
+from torch.nn import functional as F
 
 from innerworld.errors import UserError
-from innerworld.nn.conv import ChannelNorm, ConvDecoder, ConvEncoder, PixelDecoder
+from innerworld.nn.conv import ChannelNorm, ConvDecoder, ConvEncoder, DoublingConv, PixelDecoder
 
 
 @pytest.mark.parametrize(("resize", "kernel"), [("strided", 4), ("strided", 5), ("strided", 3), ("maxpool", 5)])
@@ -84,3 +85,18 @@ def test_pictures_too_small_for_valid_convolutions_are_named():
         ConvEncoder(3, 16, 4, (1, 2, 4, 8), 4, "valid")
     with pytest.raises(UserError, match="no mirror image"):
         ConvDecoder(3, 64, 4, (1, 2, 4, 8), 4, "valid")
+
+
+@pytest.mark.parametrize("kernel", [1, 2, 3, 4, 5, 7])
+def test_doubling_without_doubling_is_the_same_function(kernel):
+    """As if every pixel were made four and then convolved, with the same gradients."""
+    torch.manual_seed(0)
+    layer = DoublingConv(3, 2, kernel)
+    assert layer.bias is not None
+    small = torch.randn(2, 3, 4, 6, requires_grad=True)
+    around = ((kernel - 1) // 2, kernel // 2) * 2
+    large = F.conv2d(F.pad(F.interpolate(small, scale_factor=2), around), layer.weight, layer.bias)
+    found, goal = layer(small), torch.randn_like(large)
+    torch.testing.assert_close(found, large)
+    slopes = [torch.autograd.grad(y, [small, layer.weight, layer.bias], goal) for y in (found, large)]
+    torch.testing.assert_close(*slopes, rtol=1e-4, atol=1e-5)

@@ -114,14 +114,14 @@ def test_the_loss_is_what_the_paper_says() -> None:
     rng = Generator().manual_seed(int(torch.randint(2**62, ())))
     start = beliefs["z"].flatten(0, 1)
     trail = mind.imagine(world, {"z": start}, start, rng)
-    value = mind.critic(trail.features).mean()
+    value = mind.critic(torch.stack(trail.features)).mean()
     actor = critic = torch.zeros(len(start))
     weight = torch.ones(len(start)) / 0.9
     returns = lambda_returns(trail.reward[1:].T, 0.9 * trail.going[1:].T, value[1:].T, 0.95).T
     for t in range(4):
         weight = weight * 0.9 * trail.going[t]
         choice, verdict = mind.actor(trail.features[t]), mind.critic(trail.features[t])
-        gain = choice.log_prob(trail.action[t]) * (returns[t] - value[t]).detach() + 3e-4 * choice.entropy()
+        gain = choice.log_prob(trail.actions[t]) * (returns[t] - value[t]).detach() + 3e-4 * choice.entropy()
         slow = mind.critic.slowly(trail.features[t]).mean()
         actor = actor - weight * gain / 4
         miss = verdict.losses(returns[t].detach()[:, None]) + verdict.losses(slow[:, None])

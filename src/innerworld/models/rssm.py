@@ -28,6 +28,7 @@ from innerworld.types import Clip, Obs, Spec, State
 from innerworld.world import Card, WorldModel
 
 PORTION = 4096  # states decoded at once to be compared
+FRAMES = 128  # pictures seen or painted at once on a CPU, where large memory is had anew each time, and that is dear
 
 
 class RSSM(WorldModel):
@@ -124,13 +125,14 @@ class RSSM(WorldModel):
         What is believed comes back as `deter` and `stoch`. With a past, the times from 1 on are judged.
         """
         config = cast(RSSMConfig, self.config)
-        tokens, seen = self.encoder(_looked_at(clip))  # b t+1 e
+        looks = [self.encoder(some) for some in self._portions(_looked_at(clip))]
+        tokens = torch.cat([found for found, _ in looks])  # b t+1 e
         deter, stoch, raw = self._follow(tokens, clip, sample=True)
         feat = torch.cat([deter, stoch.flatten(-2)], dim=-1)  # b t+1 d
         posterior, prior = self._latent(raw), self._latent(self.prior(deter))
         dyn, rep, kl = kl_terms(posterior, prior, config)
 
-        parts = self.decoder.losses(deter, feat, seen)
+        parts = self._painted(deter, feat, [seen for _, seen in looks])
         total = torch.stack(list(parts.values())).sum() + config.dyn * dyn + config.rep * rep
         parts |= {"dyn": dyn, "rep": rep, "kl": kl}
         after = feat[:, -clip.length :]  # reward[t] comes with obs[t+1]
@@ -183,6 +185,22 @@ class RSSM(WorldModel):
     @property
     def categorical(self) -> bool:
         return cast(RSSMConfig, self.config).latent == "categorical"
+
+    def _portions(self, obs: Obs) -> list[Obs]:
+        """Observations `b t ...` as some of their rows after the other: pictures in portions, where that is faster."""
+        images = self.spec.images()
+        if not images or obs[images[0]].device.type != "cpu":
+            return [obs]
+        rows = max(1, FRAMES // obs[images[0]].shape[1])
+        pieces = {name: value.split(rows) for name, value in obs.items()}
+        return [dict(zip(pieces, some, strict=True)) for some in zip(*pieces.values(), strict=True)]
+
+    def _painted(self, deter: Tensor, feat: Tensor, seen: list[Obs]) -> dict[str, Tensor]:
+        """`Decoder.losses` of states `b t ...`, the mean over portions of their rows."""
+        rows = [len(next(iter(some.values()))) for some in seen]
+        losses = [self.decoder.losses(*some) for some in zip(deter.split(rows), feat.split(rows), seen, strict=True)]
+        share = torch.tensor(rows, dtype=feat.dtype, device=feat.device) / len(feat)
+        return {name: (share * torch.stack([loss[name] for loss in losses])).sum() for name in losses[0]}
 
     def _follow(self, tokens: Tensor, clip: Clip, sample: bool) -> tuple[Tensor, Tensor, Tensor]:
         """Believe along `tokens` `b t+1 e` from a blank past, or `b t e` from the clip's own: deter, stoch and raw

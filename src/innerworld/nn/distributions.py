@@ -163,18 +163,14 @@ def twohot(value: Tensor, bins: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class TwoHot:
-    """What is believed of a number: `log_probs` `... k` of the `bins` (k, odd, mirrored about 0)."""
+    """What is believed of a number: scores `logits` `... k` of the `bins` (k, odd, mirrored about 0)."""
 
-    log_probs: Tensor
+    logits: Tensor
     bins: Tensor
-
-    @classmethod
-    def of(cls, logits: Tensor, bins: Tensor) -> TwoHot:
-        return cls(logits.float().log_softmax(dim=-1), bins)
 
     def mean(self) -> Tensor:
         """`...`. Mirror bins are subtracted first, so that equal weights give exactly 0."""
-        probs = self.log_probs.exp()
+        probs = self.logits.float().softmax(dim=-1)
         half = len(self.bins) // 2
         return ((probs[..., half + 1 :] - probs[..., :half].flip(-1)) * self.bins[half + 1 :]).sum(dim=-1)
 
@@ -182,18 +178,18 @@ class TwoHot:
         """Cross-entropies with two-hot numbers, n of them each: `... n` → `... n`."""
         above, weight = _beside(values, self.bins)
         beside = torch.cat([above - 1, above], dim=-1)  # ... 2n: two of k are read, the other weights are 0
-        below, above = self.log_probs.gather(-1, beside).chunk(2, dim=-1)
+        below, above = self.logits.float().log_softmax(dim=-1).gather(-1, beside).chunk(2, dim=-1)
         return -torch.lerp(below, above, weight)
 
 
 def twohot_loss(logits: Tensor, value: Tensor, bins: Tensor) -> Tensor:
     """Cross-entropy of `logits` `... k` with the two-hot `value` `...`: `...`."""
-    return TwoHot.of(logits, bins).losses(value.unsqueeze(-1)).squeeze(-1)
+    return TwoHot(logits, bins).losses(value.unsqueeze(-1)).squeeze(-1)
 
 
 def twohot_mean(logits: Tensor, bins: Tensor) -> Tensor:
     """The mean `...` of `logits` `... k`; exactly 0 for equal ones."""
-    return TwoHot.of(logits, bins).mean()
+    return TwoHot(logits, bins).mean()
 
 
 def _beside(value: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:

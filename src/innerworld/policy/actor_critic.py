@@ -41,10 +41,11 @@ class ActorCriticConfig(Config):
 
 @dataclass(frozen=True)
 class Trail:
-    """n dreams of h steps. Time comes first, so that some times of all dreams are one piece of memory."""
+    """n dreams of h steps. What is large stays apart time by time: one piece of memory for all would cost far more."""
 
-    features: Tensor  # h+1 n d   of the starts and after each step
-    action: Tensor  # h n a
+    features: list[Tensor]  # h+1 of n d   of the starts and after each step
+    choices: list[Choice]  # h of n   with the actor's gradients
+    actions: list[Tensor]  # h of n a
     reward: Tensor  # h+1 n
     going: Tensor  # h+1 n     chance that the world has not ended there
 
@@ -81,21 +82,23 @@ class ActorCritic(nn.Module):
     def imagine(self, world: WorldModel, starts: State, features: Tensor, rng: Generator) -> Trail:
         """Dream from n starts, the actor choosing, where gradients pass only as far as the actor needs them.
 
-        To learn from how choices turned out it needs none. To learn through the world model they pass through its
-        steps, from each to the actions before it, while its own parameters stand still.
+        To learn from how choices turned out it needs those of what it would choose, but none of what came of that. To
+        learn through the world model they pass through its steps, from each to the actions before it, while its own
+        parameters stand still.
         """
         with frozen(world) if self.analytic else torch.no_grad():
             state, step = starts, features
-            told, actions, trail = [world.prospects(state)], [], [features]
+            told, choices, actions, trail = [world.prospects(state)], list[Choice](), list[Tensor](), [features]
             for _ in range(self.config.horizon):
-                action = self.actor(step.detach()).sample(rng)
-                state = world.predict(state, action, rng)
+                with torch.enable_grad():
+                    choices.append(self.actor(step.detach()))
+                actions.append(choices[-1].sample(rng))
+                state = world.predict(state, actions[-1], rng)
                 step = world.features(state)
                 trail.append(step)
-                actions.append(action)
                 told.append(world.prospects(state))
             reward, going = (torch.stack(found) for found in zip(*told, strict=True))
-            return Trail(torch.stack(trail), torch.stack(actions), reward, going)
+            return Trail(trail, choices, actions, reward, going)
 
     @property
     def analytic(self) -> bool:
@@ -118,19 +121,18 @@ class ActorCritic(nn.Module):
     def _judge(self, trail: Trail, features: Tensor, clip: Clip) -> tuple[Tensor, dict[str, Tensor]]:
         """`features` `b k d` are those of the starts, with the gradients of the beliefs."""
         config = self.config
-        before = trail.features[:-1].detach()
-        verdict, slow = self.critic(before), self._slow(before)  # h n
-        value = self._value(trail, verdict, slow)  # h+1 n
+        before = [step.detach() for step in trail.features[:-1]]
+        verdicts, slow = [self.critic(step) for step in before], self._slow(before)  # h of n, h n
+        value = self._value(trail, verdicts, slow)  # h+1 n
         returns = lambda_returns(trail.reward[1:].T, self.factor * trail.going[1:].T, value[1:].T, config.lam).T  # h n
         if self.training:
             self.scale.follow(returns)
         weight = weights(trail.going.detach().T, self.factor).T[:-1]
-        choice = self.actor(before)
-        entropy = choice.entropy()
-        gain = self._gain(choice, trail.action, returns, value[:-1])
+        entropy = torch.stack([choice.entropy() for choice in trail.choices])
+        gain = self._gain(trail, returns, value[:-1])
         parts = {
             "actor": -(weight * (gain + config.entropy * entropy)).mean(),
-            "critic": (weight * self._miss(verdict, returns, slow)).mean(),
+            "critic": (weight * self._misses(verdicts, returns, slow)).mean(),
         }
         total = parts["actor"] + parts["critic"]
         if config.replay and features.shape[1] > 1:
@@ -140,29 +142,36 @@ class ActorCritic(nn.Module):
         return total, {name: part.detach() for name, part in parts.items()}
 
     @torch.no_grad()
-    def _slow(self, features: Tensor) -> Tensor | None:
-        """What the slow copy expects, `... d` → `...`, where it is used."""
-        return None if self.critic.slow is None else self.critic.slowly(features).mean()
+    def _slow(self, features: list[Tensor]) -> Tensor | None:
+        """What the slow copy expects, h of `n d` → `h n`, where it is used."""
+        return None if self.critic.slow is None else torch.stack([self.critic.slowly(step).mean() for step in features])
 
-    def _value(self, trail: Trail, verdict: TwoHot | Normal, slow: Tensor | None) -> Tensor:
+    def _value(self, trail: Trail, verdicts: list[TwoHot | Normal], slow: Tensor | None) -> Tensor:
         """What returns rest on, `h+1 n`; with gradients through the features where the actor learns through them."""
-        expect = self.critic.slowly if self.config.critic.slow_target else self.critic
+        slow_target = self.config.critic.slow_target
+        expect = self.critic.slowly if slow_target else self.critic
         if self.analytic:
             with frozen(self.critic):
-                return expect(trail.features).mean()
+                return torch.stack([expect(step).mean() for step in trail.features])
         with torch.no_grad():
-            here = slow if self.config.critic.slow_target and slow is not None else verdict.mean()
-            return torch.cat([here, expect(trail.features[-1:]).mean()])
+            told = [verdict.mean() for verdict in verdicts] if slow is None or not slow_target else list(slow)
+            return torch.stack([*told, expect(trail.features[-1]).mean()])
 
-    def _gain(self, choice: Choice, action: Tensor, returns: Tensor, value: Tensor) -> Tensor:
+    def _gain(self, trail: Trail, returns: Tensor, value: Tensor) -> Tensor:
         """What the actor wants more of, `h n`: choices that turned out well, or the returns themselves."""
         config = self.config
         scale = self.scale() if config.normalise else 1.0
         if config.gradients == "dynamics":
             return returns / scale
         surprise = (returns - value).detach() / scale
-        praised = choice.log_prob(action.detach()) * surprise
+        steps = zip(trail.choices, trail.actions, strict=True)
+        praised = torch.stack([choice.log_prob(action.detach()) for choice, action in steps]) * surprise
         return torch.lerp(praised, returns / scale, config.mix) if self.analytic else praised
+
+    def _misses(self, verdicts: list[TwoHot | Normal], returns: Tensor, slow: Tensor | None) -> Tensor:
+        """`_miss` of each time: `h n`."""
+        slows = [None] * len(returns) if slow is None else list(slow)
+        return torch.stack([self._miss(*one) for one in zip(verdicts, returns, slows, strict=True)])
 
     def _miss(self, verdict: TwoHot | Normal, returns: Tensor, slow: Tensor | None) -> Tensor:
         """How far the critic is from the returns, and as a regulariser from its slow copy: `...`."""

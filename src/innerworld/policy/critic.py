@@ -91,4 +91,4 @@ class Critic(nn.Module):
             follow_(self.slow.parameters(), self.net.parameters(), 1 - self.config.slow_rate)
 
     def _told(self, out: Tensor) -> TwoHot | Normal:
-        return TwoHot.of(out, self.bins) if self.config.kind == "twohot" else Normal(out.float().squeeze(-1))
+        return TwoHot(out, self.bins) if self.config.kind == "twohot" else Normal(out.float().squeeze(-1))

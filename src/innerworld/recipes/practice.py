@@ -43,7 +43,11 @@ class Online(Config):
     )
     batch: int = Field(default=16, description="clips in an update", ge=1)
     length: int = Field(default=64, description="actions in a clip", ge=1)
-    prefill: int = Field(default=1024, description="agent steps that are lived before the first update", ge=1)
+    prefill: int = Field(
+        default=1024,
+        description="moments that are lived before the first update: agent steps, and last sights of episodes",
+        ge=1,
+    )
     prefill_by: Literal["uniform", "policy"] = Field(
         default="uniform", description="who acts then: everything equally likely, or the untaught policy"
     )
