@@ -123,11 +123,11 @@ class WorldModel(Learns):
         return reward, told.get("continue", torch.ones_like(reward))
 
     def discount(self) -> float:
-        """The discount of each step that the chance to go on in `prospects` contains already; 1: it is a mere chance."""
+        """The discount of a step that the chance to go on in `prospects` contains already; 1: it is a mere chance."""
         return 1.0
 
     def drawn(self, state: State, rng: Generator) -> State:
-        """A belief with what `encode` took as most likely drawn instead, as the belief is that a policy is taught on."""
+        """A belief in which what `encode` took as most likely is drawn: as those are that a policy learns on."""
         return state
 
     def packed(self, state: State) -> State:

@@ -111,3 +111,17 @@ def test_it_neither_tracks_gradients_nor_stops_the_learning(model: RSSM, clip: C
 def test_to_act_it_must_begin(model: RSSM, clip: Clip) -> None:
     with pytest.raises(UserError, match="begin"):
         Reactor(model, Steered()).act(clip.at(0))
+
+
+def test_who_explores_draws_its_beliefs_as_it_was_taught(model: RSSM, clip: Clip) -> None:
+    agent, still = Reactor(model, Steered(), sample=True, seed=4), Reactor(model, Steered(), sample=False)
+    agent.begin(clip.at(0))
+    still.begin(clip.at(0))
+    agent.act(clip.at(0))
+    still.act(clip.at(0))
+    torch.testing.assert_close(agent.state["logits"], still.state["logits"])
+    drawn = model.drawn(still.state, Generator().manual_seed(4))
+    assert torch.equal(agent.state["stoch"], drawn["stoch"])
+    assert torch.equal(still.state["stoch"], model.encode(clip.at(0))["stoch"])
+    many = torch.stack([model.drawn(still.state, Generator().manual_seed(i))["stoch"] for i in range(2000)])
+    torch.testing.assert_close(many.mean(0), still.state["logits"].exp(), atol=0.06, rtol=0)

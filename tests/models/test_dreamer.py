@@ -13,7 +13,7 @@ from torch import Generator, nn
 from innerworld import models
 from innerworld.errors import UserError
 from innerworld.models import JEPA, RSSM
-from innerworld.models.dreamer import Dreamer, DreamerConfig, told_discount
+from innerworld.models.dreamer import Dreamer, DreamerConfig
 from innerworld.models.world_models import WorldModels
 from innerworld.policy import ActorCriticConfig
 from innerworld.testing.world_model import random_clip
@@ -72,7 +72,7 @@ def test_every_presets_steps_are_discounted_once(preset: str) -> None:
     with torch.device("meta"):
         model = Dreamer(config, Spec({"sensor": (64, 64, 3)}, 6))
     assert model.actor_critic.factor == pytest.approx(1.0)
-    assert told_discount(model.world) == pytest.approx(config.actor_critic.discount)
+    assert model.discount() == pytest.approx(config.actor_critic.discount)
 
 
 def test_settings_of_the_world_are_those_of_its_family() -> None:

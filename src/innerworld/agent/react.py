@@ -23,9 +23,9 @@ class BeliefPolicy(Protocol):
 class Reactor:
     """Perceives with the model, keeps the belief, acts with the policy; row i stands for world i.
 
-    `state` is what is believed now, `b ...`, and `action` what was done last: what a replay keeps. With `sample` the
-    policy draws its actions, as to explore; without, it takes the most likely ones. Nothing here tracks gradients, and
-    a model that is being taught stays in its training mode.
+    `state` is what is believed now, `b ...`, and `action` what was done last: what a replay keeps. With `sample`
+    beliefs and actions are drawn, as those are that a policy learns on; without, both are the most likely ones.
+    Nothing here tracks gradients, and a model that is being taught stays in its training mode.
     """
 
     state: State
@@ -61,7 +61,10 @@ class Reactor:
         with torch.no_grad(), looking(self.model):
             if not bool(fresh.all()):
                 self.state = self._believe(obs, fresh)
-            self.action = self.policy(self.state, self._rng if self.sample else None)
+            rng = self._rng if self.sample else None
+            if rng is not None:
+                self.state = self.model.drawn(self.state, rng)
+            self.action = self.policy(self.state, rng)
         self._fresh = torch.zeros_like(fresh)
         return self.action
 

@@ -122,7 +122,7 @@ class Dreamer(WorldModel):
         super().__init__(config, spec)
         self.world = _kind(config.family)(config.world, spec)
         width = _width(self.world, spec)
-        self.actor_critic = ActorCritic(config.actor_critic, width, spec, told_discount(self.world))
+        self.actor_critic = ActorCritic(config.actor_critic, width, spec, self.world.discount())
         self.beliefs: State | None = None
 
     # ------------------------------------------------------------------ what has been learnt
@@ -183,6 +183,12 @@ class Dreamer(WorldModel):
     def prospects(self, state: State) -> tuple[Tensor, Tensor]:
         return self.world.prospects(state)
 
+    def discount(self) -> float:
+        return self.world.discount()
+
+    def drawn(self, state: State, rng: Generator) -> State:
+        return self.world.drawn(state, rng)
+
     def packed(self, state: State) -> State:
         return self.world.packed(state)
 
@@ -191,11 +197,6 @@ class Dreamer(WorldModel):
 
     def reads(self, stored: Spec) -> list[str]:
         return self.world.reads(stored)
-
-
-def told_discount(world: WorldModel) -> float:
-    """The discount that a world's "continue" contains already, so that nothing is discounted twice; 1: none."""
-    return 1 - 1 / cast(RSSMConfig, world.config).horizon if isinstance(world, RSSM) else 1.0
 
 
 def _kind(family: str) -> type[WorldModel]:

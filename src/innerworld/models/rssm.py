@@ -99,7 +99,7 @@ class RSSM(WorldModel):
         feat = self.features(state)
         reward = self._rewarded(self.reward(feat))
         if self.continues is None:
-            return reward, torch.full_like(reward, 1 - 1 / cast(RSSMConfig, self.config).horizon)
+            return reward, torch.full_like(reward, self.discount())
         return reward, torch.sigmoid(self.continues(feat)).squeeze(-1)
 
     def energy(self, state: State, goal: State) -> Tensor:
@@ -167,6 +167,14 @@ class RSSM(WorldModel):
         tokens, _ = self.encoder(clip.obs)
         deter, _, raw = self._follow(tokens, clip, sample=False)
         return _state(deter, self._latent(raw))
+
+    def discount(self) -> float:
+        return 1 - 1 / cast(RSSMConfig, self.config).horizon
+
+    def drawn(self, state: State, rng: Generator) -> State:
+        if self.categorical:
+            return state | {"stoch": OneHot(state["logits"]).sample(rng)}
+        return state | {"stoch": Gaussian(state["mean"], state["std"]).sample(rng)}
 
     def packed(self, state: State) -> State:
         """Memory in half precision, of a categorical latent its choices: `b g` bytes."""

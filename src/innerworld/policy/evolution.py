@@ -76,7 +76,8 @@ def dream_returns(
 ) -> Tensor:
     """The rewards that each controller is told in the dream, summed, from each of the starts `r ...`: `n r`.
 
-    All n · r dreams are one batch. A reward counts as much as it is likely that the dream has not ended before. With
+    All n · r dreams are one batch. A reward counts as much as it is likely that the dream has not ended before; later
+    ones count no less. With
     `rng` the dreams are drawn, without it each step is the most likely. Raises `UserError` for a model that tells no
     reward.
     """
@@ -88,6 +89,7 @@ def dream_returns(
         state = world.predict(state, controllers(state), rng)
         reward, goes_on = world.prospects(state)
         total = reward if total is None or alive is None else total + alive * reward
+        goes_on = (goes_on / world.discount()).clamp(max=1)
         alive = goes_on if alive is None else alive * goes_on
     assert total is not None, "a dream has at least one step"
     return total.unflatten(0, (n, r))
