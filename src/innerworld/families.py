@@ -26,6 +26,6 @@ def build(family: str, values: Mapping[str, Any] | Config, spec: Spec) -> Learns
 
 
 def first_preset(family: str) -> str | None:
-    """The preset to begin with where none is named: the small one, of eyes the tiny one; none where there is none."""
+    """The preset to begin with where none is named: the small one, of eyes the tiny one, of Dreamer v3's smallest."""
     known = FAMILIES[family].presets if family in FAMILIES else {}
-    return next((name for name in ("small", "tiny") if name in known), None)
+    return next((name for name in ("small", "tiny", "v3") if name in known), None)

@@ -70,7 +70,7 @@ def play(
     `first` is the number of the first episode: parts of one collection have the same `seed` and share no episode.
     An episode that the environments lose (`info["lost"]`, see `envs.workers`) is discarded and begun again.
     """
-    choices_from = check_envs(envs, spec)
+    choices_from = check_envs(envs, spec, "the store's spec")
     entropy = np.random.SeedSequence(seed)
     rng = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(first,)) if first else entropy)
     seeds = seeds_from(seed)

@@ -30,8 +30,11 @@ class Episode(Protocol):
     def recorded(self) -> bool: ...
 
 
-def check_envs(envs: VectorEnv, spec: Spec) -> int:
-    """Raise `UserError` unless `envs` shows and takes what `spec` says; return the number of the first choice."""
+def check_envs(envs: VectorEnv, spec: Spec, whose: str = "the spec") -> int:
+    """Raise `UserError` unless `envs` shows and takes what `spec` says; return the number of the first choice.
+
+    `whose` spec it is, is told where they differ.
+    """
     if envs.metadata.get("autoreset_mode") is not AutoresetMode.DISABLED:
         raise UserError("episodes are begun one by one: make the vector environment with AutoresetMode.DISABLED")
     seen, acted = envs.single_observation_space, envs.single_action_space
@@ -41,7 +44,7 @@ def check_envs(envs: VectorEnv, spec: Spec) -> int:
         )
     shapes = {name: space.shape for name, space in seen.spaces.items()}
     if shapes != spec.obs:
-        raise UserError(f"the environments show {shapes}, the spec says {spec.obs}")
+        raise UserError(f"the environments show {shapes}, {whose} says {spec.obs}")
     if isinstance(acted, spaces.Discrete):
         given: tuple[int, bool] = int(acted.n), True
     elif isinstance(acted, spaces.Box) and len(acted.shape) == 1:
@@ -49,7 +52,7 @@ def check_envs(envs: VectorEnv, spec: Spec) -> int:
     else:
         raise UserError(f"an action is a flat Box or Discrete, got {acted}: wrap it with innerworld.envs.make")
     if given != (spec.action, spec.discrete):
-        raise UserError(f"the environments take {acted}, the spec says {spec.action} (discrete: {spec.discrete})")
+        raise UserError(f"the environments take {acted}, {whose} says {spec.action} (discrete: {spec.discrete})")
     return int(acted.start) if isinstance(acted, spaces.Discrete) else 0
 
 
