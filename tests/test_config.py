@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import Field, ValidationError
 
-from innerworld.config import Config, build, override
+from innerworld.config import Config, build, differences, override
 from innerworld.errors import UserError, choose, nearest
 
 
@@ -81,3 +81,10 @@ def test_choose_names_the_nearest_and_lists_all() -> None:
     with pytest.raises(UserError, match=r"^unknown family 'jeppa'. Did you mean 'jepa'\? Known: jepa, rssm$"):
         choose("family", "jeppa", known)
     assert nearest("zzz", ["jepa"]) == ""
+
+
+def test_differences_are_told_by_key_but_for_those_that_are_free() -> None:
+    before, now = {"a": {"x": 1, "y": 2}, "b": [1]}, {"a": {"x": 1, "y": 3}, "b": [2], "c": None, "d": 0}
+    assert list(differences(before, now)) == [("a.y", 2, 3), ("b", [1], [2]), ("d", None, 0)]
+    assert list(differences(before, now, ("a.y", "d"))) == [("b", [1], [2])]
+    assert not list(differences(now, now))

@@ -100,3 +100,12 @@ def test_marks_and_past_of_a_clip_go_with_its_rows_and_times() -> None:
     assert joined.cut(0, 2).past is joined.past
     with pytest.raises(UserError, match="first has shape"):
         replace(clip, first=first[:, 1:])
+
+
+def test_a_blank_sight_is_of_the_kinds_that_a_model_is_shown() -> None:
+    blank = Spec({"pixels": (8, 6, 3), "speed": (2,), "tokens": (4, 5)}, action=3).blank()
+    assert {name: (tuple(value.shape), value.dtype) for name, value in blank.items()} == {
+        "pixels": ((1, 8, 6, 3), torch.uint8),
+        "speed": ((1, 2), torch.float32),
+        "tokens": ((1, 4, 5), torch.float16),
+    }

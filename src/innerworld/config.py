@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -60,6 +60,16 @@ def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in values.items():
         found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) and value else {prefix + name: value}
     return found
+
+
+def differences(
+    before: Mapping[str, Any], now: Mapping[str, Any], free: Iterable[str] = ()
+) -> Iterator[tuple[str, Any, Any]]:
+    """Where nested plain values differ, but for the dotted keys in `free`: (key, value before, value now), by key."""
+    old, new = flat(before), flat(now)
+    for key in sorted((old.keys() | new.keys()) - {*free}):
+        if old.get(key) != new.get(key):
+            yield key, old.get(key), new.get(key)
 
 
 def _value(text: str) -> Any:

@@ -64,6 +64,11 @@ class Spec:
                 raise UserError(f"no sensor {sensor!r} here.{nearest(sensor, known)} There are: {', '.join(known)}")
         return replace(self, obs={name: self.obs[name] for name in sensors})
 
+    def blank(self) -> Obs:
+        """A sight (b = 1) of nothing, of the kinds that a model is shown: to ask what it makes of one."""
+        kinds = {3: torch.uint8, 2: torch.float16, 1: torch.float32}
+        return {name: torch.zeros(1, *shape, dtype=kinds[len(shape)]) for name, shape in self.obs.items()}
+
     def images(self) -> list[str]:
         return [name for name, shape in self.obs.items() if len(shape) == 3]
 

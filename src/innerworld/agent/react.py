@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from innerworld.errors import UserError
 from innerworld.types import Obs, State, each
-from innerworld.world import WorldModel
+from innerworld.world import WorldModel, choose_rows
 
 
 class BeliefPolicy(Protocol):
@@ -78,12 +78,7 @@ class Reactor:
     def _believe(self, obs: Obs, fresh: Tensor) -> State:
         """After looking; a row that has begun anew has looked already."""
         state = self.model.encode(obs, self.state, self.action)
-        if not bool(fresh.any()):
-            return state
-        return {
-            name: torch.where(fresh.view(-1, *[1] * (value.ndim - 1)), self.state[name], value)
-            for name, value in state.items()
-        }
+        return choose_rows(fresh, self.state, state) if bool(fresh.any()) else state
 
     def _begun(self) -> Tensor:
         if self._fresh is None:

@@ -211,9 +211,7 @@ def _kind(family: str) -> type[WorldModel]:
 @torch.no_grad()
 def _width(world: WorldModel, spec: Spec) -> int:
     """How many features a belief has: those of nothing seen are counted."""
-    kinds = {3: torch.uint8, 2: torch.float16, 1: torch.float32}
-    blank = {name: torch.zeros(1, *shape, dtype=kinds[len(shape)]) for name, shape in spec.obs.items()}
     world.eval()
-    width = world.features(world.encode(blank)).shape[-1]
+    width = world.features(world.encode(spec.blank())).shape[-1]
     world.train()
     return width

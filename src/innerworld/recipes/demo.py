@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from innerworld.config import flat
+from innerworld.config import differences
 from innerworld.disk import write_atomic
 from innerworld.errors import UserError
 from innerworld.recipes.latents import look_at
@@ -52,11 +52,8 @@ def _claim(run: Run, folder: Path) -> None:
     path = folder / "demo.json"
     now = run.model_dump(mode="json")
     if path.exists():
-        old, new = flat(_read(path)), flat(now)
-        for key in sorted(old.keys() | new.keys()):
-            if old.get(key) != new.get(key):
-                was, wanted = old.get(key), new.get(key)
-                raise UserError(f"{folder} was begun with {key}={was}, not {wanted}: give that, or another --out")
+        for key, was, wanted in differences(_read(path), now):
+            raise UserError(f"{folder} was begun with {key}={was}, not {wanted}: give that, or another --out")
         return
     folder.mkdir(parents=True, exist_ok=True)
     write_atomic(path, [json.dumps(now, indent=2).encode()])

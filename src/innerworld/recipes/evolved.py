@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from innerworld.config import Config, build, flat
+from innerworld.config import Config, build, differences
 from innerworld.disk import write_atomic
 from innerworld.errors import UserError
 from innerworld.policy.evolution import Generation
@@ -72,13 +72,9 @@ class Evolved:
 
 
 def _refuse_difference(before: Noted, now: Noted, folder: Path) -> None:
-    old, new = flat(before.model_dump(mode="json")), flat(now.model_dump(mode="json"))
-    for key in sorted((old.keys() | new.keys()) - {*FREE}):
-        if old.get(key) != new.get(key):
-            name = key.removeprefix("evolution.")
-            raise UserError(
-                f"{folder} was begun with {name}={old.get(key)}, not {new.get(key)}: give that, or move the folder away"
-            )
+    for key, was, wanted in differences(before.model_dump(mode="json"), now.model_dump(mode="json"), FREE):
+        name = key.removeprefix("evolution.")
+        raise UserError(f"{folder} was begun with {name}={was}, not {wanted}: give that, or move the folder away")
 
 
 def _read_note(folder: Path) -> Noted:

@@ -15,7 +15,7 @@ import torch
 from pydantic import Field
 
 from innerworld import checkpoint, families
-from innerworld.config import Config, build, flat
+from innerworld.config import Config, build, differences
 from innerworld.data import Clips, Staged, Store, split
 from innerworld.data.clips.prefetch import Prefetched
 from innerworld.data.clips.sampler import Sampler
@@ -192,11 +192,8 @@ def _note(lesson: Lesson, folder: Path, resume: bool, command: str) -> None:
 
 def _refuse_difference(before: Lesson, now: Lesson, folder: Path) -> None:
     old, new = (
-        flat(each.model_copy(update={"data": os.path.abspath(each.data)}).model_dump(mode="json"))
-        for each in (before, now)
+        each.model_copy(update={"data": os.path.abspath(each.data)}).model_dump(mode="json") for each in (before, now)
     )
     free = {*FREE_OF_LESSON, *(f"train.{name}" for name in FREE_ON_RESUME)}
-    for key in sorted((old.keys() | new.keys()) - free):
-        if old.get(key) != new.get(key):
-            was, wanted = old.get(key), new.get(key)
-            raise UserError(f"{folder} was begun with {key}={was}, not {wanted}: give that, or another folder")
+    for key, was, wanted in differences(old, new, free):
+        raise UserError(f"{folder} was begun with {key}={was}, not {wanted}: give that, or another folder")

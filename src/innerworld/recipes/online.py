@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from innerworld import checkpoint, envs, families
-from innerworld.config import build, flat
+from innerworld.config import build, differences
 from innerworld.data.columns import Kind, told
 from innerworld.data.lives import Lives
 from innerworld.data.ring import Ring, row_bytes
@@ -143,12 +143,9 @@ def _note(practice: Practice, folder: Path, resume: bool, about: Mapping[str, st
 
 
 def _refuse_difference(before: Practice, now: Practice, folder: Path) -> None:
-    old, new = flat(before.model_dump(mode="json")), flat(now.model_dump(mode="json"))
     free = {*(f"online.{name}" for name in FREE), *(f"train.{name}" for name in FREE_ON_RESUME)}
-    for key in sorted((old.keys() | new.keys()) - free):
-        if old.get(key) != new.get(key):
-            was, wanted = old.get(key), new.get(key)
-            raise UserError(f"{folder} was begun with {key}={was}, not {wanted}: give that, or another folder")
+    for key, was, wanted in differences(before.model_dump(mode="json"), now.model_dump(mode="json"), free):
+        raise UserError(f"{folder} was begun with {key}={was}, not {wanted}: give that, or another folder")
 
 
 def _ring(practice: Practice, folder: Path, model: WorldModel, spec: Spec, at: int | None) -> Ring:
@@ -169,11 +166,7 @@ def _ring(practice: Practice, folder: Path, model: WorldModel, spec: Spec, at: i
 @torch.no_grad()
 def _belief(model: WorldModel, spec: Spec) -> dict[str, Kind]:
     """What a packed belief is made of, as that of nothing seen shows."""
-    blank = {
-        name: torch.zeros(1, *shape, dtype=torch.uint8 if len(shape) == 3 else torch.float32)
-        for name, shape in spec.obs.items()
-    }
-    packed = model.packed(model.encode(blank))
+    packed = model.packed(model.encode(spec.blank()))
     return {name: Kind(tuple(value.shape[1:]), str(value.numpy().dtype)) for name, value in packed.items()}
 
 
