@@ -40,7 +40,7 @@ def _page(folder: Path, practice: Practice, log: Log, command: str) -> Page:
 
 def _earned(practice: Practice, log: Log) -> Section:
     sampled = "drawn actions" if practice.online.eval_sampled else "the most likely actions"
-    exam = _curve(f"evaluation, {sampled}", log, "eval_return", over="env_steps")
+    exam = _curve("evaluation", log, "eval_return", over="env_steps")
     spread = [row["eval_return_std"] for row in log if row.get("eval_return") is not None]
     low, high = ([y + side * s for y, s in zip(exam.y, spread, strict=True)] for side in (-1, 1))
     exam = Curve(exam.name, exam.x, exam.y, low, high)
@@ -50,7 +50,7 @@ def _earned(practice: Practice, log: Log) -> Section:
             "environment steps",
             "return of an episode",
             [_curve("training", log, "return", over="env_steps"), exam],
-            note="Band: one standard deviation between the episodes of an evaluation.",
+            note=f"Evaluated with {sampled}. Band: one standard deviation between the episodes of an evaluation.",
         ),
         Chart(
             "Length of an episode",
