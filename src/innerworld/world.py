@@ -16,6 +16,10 @@ from innerworld.learns import Learns
 from innerworld.types import Clip, Obs, State, each
 
 
+Roll = Callable[[Tensor, Generator | None], State]
+"""The next actions of all futures, and a generator → their states then (`WorldModel.roll`)."""
+
+
 @dataclass(frozen=True)
 class Card:
     """What a family is, for the map of the field (`innerworld models`)."""
@@ -60,6 +64,10 @@ class WorldModel(Learns):
         floats = [value.flatten(1) for value in state.values() if value.is_floating_point()]
         return torch.cat(floats, dim=-1)
 
+    def bare(self, state: State) -> State:
+        """The part that `features`, `decode`, `prospects` and `energy` read; what only going on needs may be large."""
+        return state
+
     # ------------------------------------------------------------------ what follows from it; override only for speed
 
     def imagine(self, state: State, actions: Tensor) -> State:
@@ -69,22 +77,40 @@ class WorldModel(Learns):
         do not read. To go on from an imagined state, `predict` to it.
         """
         b, n, h, _ = actions.shape
-        at = candidates(state, n)
+        roll = self.roll(each(lambda value: value[:, None].expand(-1, n, *value.shape[1:]), state), h)
         flat = rearrange(actions, "b n h a -> (b n) h a")
-        states = []
-        for t in range(h):
-            at = self.predict(at, flat[:, t])
-            states.append(at)
-        return each(lambda value: value.unflatten(0, (b, n)), stack(states))
+        states = stack([roll(flat[:, t], None) for t in range(h)])
+        return each(lambda value: value.unflatten(0, (b, n)), states)
+
+    def roll(self, starts: State, horizon: int) -> Roll:
+        """Imagine step by step, at most `horizon` steps, from k starts of each row, `b k ...`: a function of the next
+        actions `(b k) a` and of a generator, or none, that gives the states then, each `(b k) ...`.
+
+        Its states are there to be judged and drawn, as those of `imagine`, which is made of it as `dream` is. Where the
+        k starts share storage (one belief expanded, or the beliefs along a clip) a family may compute once what they
+        have in common. Raises `UserError` for a horizon that it cannot imagine.
+        """
+        state = flatten(starts, 2)
+
+        def step(action: Tensor, rng: Generator | None) -> State:
+            nonlocal state
+            state = self.predict(state, action, rng)
+            return state
+
+        return step
 
     def dream(
         self, state: State, policy: Callable[[State], Tensor], horizon: int, rng: Generator | None = None
     ) -> tuple[State, Tensor]:
-        """Let `policy` (state → `b a`) choose: states each `b h ...` after each of the actions `b h a`."""
+        """Let `policy` (state → `b a`) choose: states each `b h ...` after each of the actions `b h a`.
+
+        After the first it is shown states of `roll`.
+        """
         states, actions = [], []
+        roll = self.roll(each(lambda value: value[:, None], state), horizon)
         for _ in range(horizon):
             action = policy(state)
-            state = self.predict(state, action, rng)
+            state = roll(action, rng)
             states.append(state)
             actions.append(action)
         return stack(states), torch.stack(actions, dim=1)
@@ -140,7 +166,7 @@ class WorldModel(Learns):
 
     def impressions(self, clip: Clip) -> Tensor:
         """The features of the beliefs along a clip: `b t+1 d`."""
-        return self.features(flatten(self.watch(clip), 2)).unflatten(0, (-1, clip.length + 1))
+        return self.features(flatten(self.bare(self.watch(clip)), 2)).unflatten(0, (-1, clip.length + 1))
 
 
 def stack(states: list[State]) -> State:

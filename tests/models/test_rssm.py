@@ -3,7 +3,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from innerworld.errors import UserError
-from innerworld.models import rssm
+from innerworld.models import latent_world
 from innerworld.models.rssm import RSSM
 from innerworld.nn.distributions import OneHot
 from innerworld.testing.world_model import check_world_model, random_clip
@@ -133,7 +133,7 @@ def test_pictures_in_portions_count_as_at_once(monkeypatch):
     torch.manual_seed(0)
     model, clip, found = RSSM(TINY, MIXED), random_clip(MIXED, b=3, t=4), []
     for frames in (10**6, 10):  # 3 rows, then 2 and 1
-        monkeypatch.setattr(rssm, "FRAMES", frames)
+        monkeypatch.setattr(latent_world, "FRAMES", frames)
         model.zero_grad()
         torch.manual_seed(1)
         loss, parts = model.loss(clip)

@@ -9,8 +9,8 @@ from torch import Tensor, distributions
 from torch.nn import functional as F
 
 from innerworld.errors import UserError
+from innerworld.models.latent_world import kl_terms
 from innerworld.models.rssm import RSSM
-from innerworld.models.rssm_parts import kl_terms
 from innerworld.testing.world_model import check_world_model, random_clip
 from innerworld.types import Clip, Spec
 

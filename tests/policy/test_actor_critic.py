@@ -83,7 +83,7 @@ def test_it_imagines_from_every_belief(monkeypatch: pytest.MonkeyPatch) -> None:
     clip = _clip(CONTINUOUS)
     found = _seen(mind, monkeypatch)
     mind.loss(world, world.watch(clip), clip)
-    assert torch.equal(found[0]["z"], clip.obs["x"].flatten(0, 1))
+    assert torch.equal(found[0]["z"], clip.obs["x"])
 
 
 def test_a_past_is_no_start_and_starts_can_be_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,7 @@ def test_a_past_is_no_start_and_starts_can_be_fewer(monkeypatch: pytest.MonkeyPa
         world, mind = _made(starts=starts)
         found = _seen(mind, monkeypatch)
         mind.loss(world, world.watch(clip), given)
-        assert torch.equal(found[0]["z"], clip.obs["x"][:, begin:].flatten(0, 1))
+        assert torch.equal(found[0]["z"], clip.obs["x"][:, begin:])
 
 
 def test_a_single_belief_suffices() -> None:
@@ -113,7 +113,7 @@ def test_the_loss_is_what_the_paper_says() -> None:
     torch.manual_seed(3)
     rng = Generator().manual_seed(int(torch.randint(2**62, ())))
     start = beliefs["z"].flatten(0, 1)
-    trail = mind.imagine(world, {"z": start}, start, rng)
+    trail = mind.imagine(world, beliefs, start, rng)
     value = mind.critic(torch.stack(trail.features)).mean()
     actor = critic = torch.zeros(len(start))
     weight = torch.ones(len(start)) / 0.9

@@ -49,7 +49,7 @@ def beliefs(model: WorldModel, store: Store, episodes: np.ndarray, frame_skip: i
         length = int(store.lengths[episode]) // frame_skip
         if length:
             clip = Clips(store, [int(episode)], length, 1, frame_skip=frame_skip).cut(np.zeros(1, np.int64))
-            features.append(model.features(flatten(model.watch(clip), 2)))
+            features.append(model.features(flatten(model.bare(model.watch(clip)), 2)))
             states.append(clip.obs["state"][0])
     return torch.cat(features), torch.cat(states)
 

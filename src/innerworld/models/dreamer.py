@@ -16,7 +16,7 @@ from innerworld.policy.actor import ActorConfig
 from innerworld.policy.actor_critic import ActorCritic, ActorCriticConfig
 from innerworld.policy.critic import CriticConfig
 from innerworld.types import Clip, Obs, Spec, State, each
-from innerworld.world import Card, WorldModel
+from innerworld.world import Card, Roll, WorldModel
 
 
 class DreamerConfig(Config):
@@ -176,6 +176,12 @@ class Dreamer(WorldModel):
 
     def imagine(self, state: State, actions: Tensor) -> State:
         return self.world.imagine(state, actions)
+
+    def roll(self, starts: State, horizon: int) -> Roll:
+        return self.world.roll(starts, horizon)
+
+    def bare(self, state: State) -> State:
+        return self.world.bare(state)
 
     def watch(self, clip: Clip) -> State:
         return self.world.watch(clip)

@@ -7,49 +7,17 @@ from typing import Literal
 from pydantic import Field
 
 from innerworld.config import Config
-from innerworld.errors import UserError
-from innerworld.models.senses import SensesConfig
+from innerworld.models.latent_world import LatentWorldConfig
 
 
-class RSSMConfig(SensesConfig):
+class RSSMConfig(LatentWorldConfig):
     cell: Literal["block", "gru", "norm-gru"] = Field(
         default="block", description="memory: block GRU (V3), torch's GRU (v1), or a layer-normed GRU (v2)"
     )
     deter: int = Field(default=512, description="size of the deterministic memory", ge=1)
     hidden: int = Field(default=64, description="width inside the cell, the prior and the posterior", ge=1)
     prior_layers: int = Field(default=2, description="hidden layers of the prior", ge=1)
-    stoch: int = Field(default=32, description="latents: categorical groups, or Gaussian dimensions", ge=1)
-    classes: int = Field(default=4, description="categorical: classes of each group", ge=2)
     blocks: int = Field(default=8, description="blocks of the memory; must divide `deter`", ge=1)
-    latent: Literal["categorical", "gaussian"] = Field(default="categorical", description="kind of latent")
-    unimix: float = Field(default=0.01, description="categorical: share of the uniform mixed in", ge=0, lt=1)
-    free_nats: float = Field(default=1.0, description="KL below this costs nothing, nats", ge=0)
-    free: Literal["each", "mean"] = Field(
-        default="each", description="what is held against `free_nats`: each belief's KL, or their mean (v1, v2)"
-    )
-    soften: int = Field(default=0, description="steps in which latents go from their mean to draws", ge=0)
-    dyn: float = Field(default=1.0, description="weight of the KL that teaches the prior", ge=0)
-    rep: float = Field(default=0.1, description="weight of the KL that teaches the posterior", ge=0)
-    reward: float = Field(default=1.0, description="weight of the reward's loss; 0 leaves its head out", ge=0)
-    reward_layers: int = Field(default=1, description="hidden layers of the reward's head", ge=0)
-    head: Literal["twohot", "normal"] = Field(
-        default="twohot", description="of the reward: twohot bins (V3), or the mean of a unit normal (v1, v2)"
-    )
-    tanh_reward: bool = Field(default=False, description="learn, and tell, the tanh of rewards (v2 on Atari)")
-    bins: int = Field(default=255, description="two-hot bins of the reward, odd", ge=3)
-    continues: float = Field(default=1.0, description="weight of the continuation's loss; 0 leaves its head out", ge=0)
-    continues_layers: int = Field(default=1, description="hidden layers of the continuation's head", ge=0)
-    horizon: float = Field(default=333.0, description="discount as steps: going on has the target 1 - 1/horizon", gt=1)
-
-
-def check(config: RSSMConfig) -> None:
-    """Raise `UserError` for settings that do not fit together."""
-    if config.image == "maxpool" and config.kernel % 2 == 0:
-        raise UserError(f"kernel={config.kernel}: image=maxpool needs an odd one")
-    if config.image == "valid" and config.decoder == "maps":
-        raise UserError("image=valid leaves no maps to mirror: set decoder=dense, or image=strided")
-    if config.bins % 2 == 0:
-        raise UserError(f"bins={config.bins}: choose an odd number, so that one of them is 0")
 
 
 V1 = RSSMConfig(

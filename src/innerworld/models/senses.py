@@ -13,9 +13,10 @@ from torch.nn import functional as F
 from innerworld.config import Config
 from innerworld.errors import UserError
 from innerworld.models.eyes import BorrowConfig, BorrowedEyes
+from innerworld.models.standard import Standard
 from innerworld.models.tokens import look
 from innerworld.nn.block_gru import BlockLinear
-from innerworld.nn.conv import ChannelNorm, ConvDecoder, ConvEncoder, Output, PixelDecoder, Resize
+from innerworld.nn.conv import ConvDecoder, ConvEncoder, ImageNorm, Output, PixelDecoder, Resize, image_norm
 from innerworld.nn.mlp import ACTIVATIONS, MLP, Activation, Norm, linear
 from innerworld.nn.sensors import image_in, image_out, symexp, symlog
 from innerworld.types import Obs, Spec
@@ -31,13 +32,25 @@ class SensesConfig(Config):
     norm: Norm = Field(default="rms", description="of every layer: rms (V3), layer, or none (v1, v2)")
     activation: Activation = Field(default="silu", description="of every dense layer: silu (V3), elu, or relu")
     symlog: bool = Field(default=True, description="see and tell vectors in symlog (V3)")
+    standardise: bool = Field(
+        default=False,
+        description="see and tell each number of a vector by its mean and deviation in training, then"
+        " in symlog if so set: small ones weigh as much as large ones (not in the papers)",
+    )
     error: Literal["square", "normal"] = Field(
         default="square", description="of what is decoded: squared (V3), or half of it, a unit normal's nats (v1, v2)"
     )
     image: Resize = Field(default="maxpool", description="how images shrink: maxpool (V3), strided (fast), valid (v1)")
     image_activation: Activation = Field(default="silu", description="of every convolution: silu (V3), elu, or relu")
-    decoder: Literal["maps", "dense"] = Field(
-        default="maps", description="images grow from: maps, by mirrored stages (V3), or dense, from one pixel (v1, v2)"
+    image_norm: ImageNorm | Literal["same"] = Field(
+        default="same", description="of every convolution: the same as `norm`, another, or batch (STORM, DRAMA)"
+    )
+    image_bias: bool = Field(default=True, description="layers of images that a norm follows have a bias, too")
+    image_stem: bool = Field(default=False, description="the first stage of images keeps their sides (DRAMA)")
+    decoder: Literal["maps", "linear", "dense"] = Field(
+        default="maps",
+        description="images grow from: maps, by mirrored stages (V3), linear, the same behind a single layer (STORM,"
+        " DRAMA), or dense, from one pixel (v1, v2)",
     )
     kernels: tuple[int, ...] = Field(
         default=(5, 5, 6, 6), description="dense decoder: sides of its kernels, pixels; these paint 64×64", min_length=1
@@ -48,13 +61,41 @@ class SensesConfig(Config):
     image_size: int | None = Field(default=None, description="side at which images are seen, pixels (none: own)", ge=8)
 
 
+class VectorScale(nn.Module):
+    """Vectors as they are seen and told: by mean and deviation of what `see` was shown, in symlog, both or neither."""
+
+    def __init__(self, config: SensesConfig, spec: Spec) -> None:
+        super().__init__()
+        self.symlog = config.symlog
+        self.names = spec.vectors() if config.standardise else []
+        self.standards = nn.ModuleList(Standard(spec.obs[name][0]) for name in self.names)
+
+    def see(self, obs: Obs) -> None:
+        """Take in the vectors of `obs`, each `... n`."""
+        for name in self.names:
+            self._of(name).see(obs[name])
+
+    def squeezed(self, name: str, vector: Tensor) -> Tensor:
+        if name in self.names:
+            vector = self._of(name)(vector)
+        return symlog(vector) if self.symlog else vector
+
+    def stretched(self, name: str, vector: Tensor) -> Tensor:
+        """What `squeezed` was given."""
+        vector = symexp(vector) if self.symlog else vector
+        return self._of(name).back(vector) if name in self.names else vector
+
+    def _of(self, name: str) -> Standard:
+        return cast(Standard, self.standards[self.names.index(name)])
+
+
 class Encoder(nn.Module):
     """Sensors → tokens `... e`: pictures are stacked along their channels, or each looked at with borrowed eyes."""
 
     def __init__(self, config: SensesConfig, spec: Spec, borrowed: list[BorrowedEyes]) -> None:
         super().__init__()
         self.images, self.vectors, self.size = spec.images(), spec.vectors(), config.image_size
-        self.squeeze = symlog if config.symlog else torch.Tensor.float
+        self.scale = VectorScale(config, spec)
         self.width = 0
         if self.vectors:
             numbers = sum(spec.obs[name][0] for name in self.vectors)
@@ -74,15 +115,17 @@ class Encoder(nn.Module):
                 config.mults,
                 config.kernel,
                 config.image,
-                config.norm,
+                _image_norm(config),
                 config.image_activation,
+                config.image_bias,
+                config.image_stem,
             )
             self.width += self.conv.width
 
     def forward(self, obs: Obs) -> tuple[Tensor, Obs]:
-        """The tokens, and the sensors as the decoder tells them: pictures `... c y x`, vectors (in symlog)."""
+        """The tokens, and the sensors as the decoder tells them: pictures `... c y x`, vectors as `scale` has them."""
         pictures = {name: image_in(obs[name], self.size).unflatten(0, obs[name].shape[:-3]) for name in self.images}
-        vectors = {name: self.squeeze(obs[name].float()) for name in self.vectors}
+        vectors = {name: self.scale.squeezed(name, obs[name].float()) for name in self.vectors}
         tokens = []
         if vectors:
             tokens.append(self.mlp(torch.cat(list(vectors.values()), dim=-1)))
@@ -97,12 +140,14 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Memory and features → sensors, and how far they are from the real ones."""
+    """Memory and features → sensors, and how far they are from the real ones.
+
+    Features are the memory's `deter` numbers and the latent's `flat`; with none of the former the latent paints alone.
+    """
 
     def __init__(self, config: SensesConfig, spec: Spec, deter: int, flat: int, blocks: int) -> None:
         super().__init__()
         self.spec, self.deter = spec, deter
-        self.stretch = symexp if config.symlog else torch.Tensor.float
         self.share = 0.5 if config.error == "normal" else 1.0  # of the squared error
         self.images, self.vectors = spec.images(), spec.vectors()
         # An error is that of the sensor's own pixels: seeing them smaller saves time and must not lighten pictures.
@@ -123,6 +168,9 @@ class Decoder(nn.Module):
             if config.decoder == "dense":
                 self.conv = _from_pixel(config, channels, (y, x))
                 self.map = _StartPixel(deter, flat, self.conv.start)
+            elif config.decoder == "linear":
+                self.conv = _mirror(config, channels, (y, x))
+                self.map = _StartLinear(config, deter, flat, self.conv.start)
             else:
                 self.conv = _mirror(config, channels, (y, x))
                 self.map = _StartMap(config, deter, flat, blocks, self.conv.start)
@@ -130,11 +178,11 @@ class Decoder(nn.Module):
             self.root: Tensor
             self.register_buffer("root", energy_root(*self.grid), persistent=False)
 
-    def sensors(self, deter: Tensor, feat: Tensor) -> Obs:
-        """As `obs` has them: pictures `b y x c` in [0, 1], vectors `b n`."""
+    def sensors(self, deter: Tensor, feat: Tensor, scale: VectorScale) -> Obs:
+        """As `obs` has them: pictures `b y x c` in [0, 1], vectors `b n`, by the encoder's `scale`."""
         pictures, vectors = self._pictures(deter, feat), self._vectors(feat)
         seen = {name: image_out(picture.clamp(0, 1), self.spec.obs[name]) for name, picture in pictures.items()}
-        return seen | {name: self.stretch(vector) for name, vector in vectors.items()}
+        return seen | {name: scale.stretched(name, vector) for name, vector in vectors.items()}
 
     def losses(self, deter: Tensor, feat: Tensor, ready: Obs) -> dict[str, Tensor]:
         """Squared error of each sensor, or half of it, summed over its pixels or numbers, of states `b t ...`: scalars.
@@ -151,7 +199,7 @@ class Decoder(nn.Module):
 
         Pictures are compared by the energy distance (Székely): Δᵀ K Δ for the difference Δ of two coarse pictures,
         with K falling linearly with the distance of two pixels; a dot moved by r is then r away, however far. So here
-        is K^½ times the picture. Vectors count as they are, in symlog.
+        is K^½ times the picture. Vectors count as `VectorScale` has them.
         """
         seen = list(self._vectors(feat).values())
         for picture in self._pictures(deter, feat).values():
@@ -181,13 +229,32 @@ class _StartMap(nn.Module):
         super().__init__()
         c, y, x = self.shape = shape
         dense, painted = ACTIVATIONS[config.activation], ACTIVATIONS[config.image_activation]
-        self.memory = BlockLinear(deter, c * y * x, blocks)
+        self.memory = BlockLinear(deter, c * y * x, blocks) if deter else None
         self.latent = MLP(flat, 2 * config.units, 1, out_dim=c * y * x, norm=config.norm, activation=dense)
-        self.norm = ChannelNorm(c, config.norm)
+        self.norm = image_norm(c, _image_norm(config))
         self.activation = painted()
 
     def forward(self, deter: Tensor, stoch: Tensor) -> Tensor:
-        return self.activation(self.norm((self.memory(deter) + self.latent(stoch)).unflatten(-1, self.shape)))
+        found = self.latent(stoch)
+        if self.memory is not None:
+            found = self.memory(deter) + found
+        return self.activation(self.norm(found.unflatten(-1, self.shape)))
+
+
+class _StartLinear(nn.Module):
+    """Memory `b d` and latent `b s` → the decoder's smallest map `b c y x`, by one linear layer (STORM, DRAMA)."""
+
+    def __init__(self, config: SensesConfig, deter: int, flat: int, shape: tuple[int, int, int]) -> None:
+        super().__init__()
+        self.shape = shape
+        norm = _image_norm(config)
+        self.linear = linear(deter + flat, math.prod(shape), bias=config.image_bias or norm == "none")
+        self.norm = image_norm(shape[0], norm)
+        self.activation = ACTIVATIONS[config.image_activation]()
+
+    def forward(self, deter: Tensor, stoch: Tensor) -> Tensor:
+        found = self.linear(torch.cat([deter, stoch], dim=-1)).unflatten(-1, self.shape)
+        return self.activation(self.norm(found))
 
 
 class _StartPixel(nn.Module):
@@ -211,19 +278,33 @@ def _mirror(config: SensesConfig, channels: int, sides: tuple[int, int]) -> Conv
         config.kernel,
         config.image,
         config.output,
-        config.norm,
+        _image_norm(config),
         config.image_activation,
+        config.image_bias,
+        config.image_stem,
     )
 
 
 def _from_pixel(config: SensesConfig, channels: int, sides: tuple[int, int]) -> PixelDecoder:
-    painter = PixelDecoder(channels, config.depth, config.mults, config.kernels, config.norm, config.image_activation)
+    painter = PixelDecoder(
+        channels,
+        config.depth,
+        config.mults,
+        config.kernels,
+        _image_norm(config),
+        config.image_activation,
+        config.image_bias,
+    )
     if sides != (painter.side, painter.side):
         raise UserError(
             f"decoder=dense with kernels {config.kernels} paints {painter.side}×{painter.side}, pictures are seen at "
             f"{sides[0]}×{sides[1]}: set image_size={painter.side}, or decoder=maps"
         )
     return painter
+
+
+def _image_norm(config: SensesConfig) -> ImageNorm:
+    return config.norm if config.image_norm == "same" else config.image_norm
 
 
 def _look(eyes: BorrowedEyes, obs: Obs, sensor: str) -> Tensor:

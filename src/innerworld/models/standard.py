@@ -36,5 +36,13 @@ class Standard(nn.Module):
         self.count.copy_(total)
 
     def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self._deviation()
+
+    def back(self, x: Tensor) -> Tensor:
+        """What `forward` was given."""
+        return x * self._deviation() + self.mean
+
+    def _deviation(self) -> Tensor:
+        """`n`; 1 where the number never changed."""
         deviation = (self.square / self.count.clamp(min=1)).sqrt()
-        return (x - self.mean) / torch.where(deviation > SMALLEST, deviation, 1.0)
+        return torch.where(deviation > SMALLEST, deviation, 1.0)

@@ -74,26 +74,25 @@ class ActorCritic(nn.Module):
         """
         beliefs = self._starts(beliefs, clip)
         b, k = next(iter(beliefs.values())).shape[:2]
-        flat = flatten(beliefs, 2)
-        features = world.features(flat)  # (b k) d
-        trail = self.imagine(world, each(Tensor.detach, flat), features.detach(), _generator(features.device))
+        features = world.features(flatten(world.bare(beliefs), 2))  # (b k) d
+        trail = self.imagine(world, each(Tensor.detach, beliefs), features.detach(), _generator(features.device))
         return self._judge(trail, features.unflatten(0, (b, k)), clip)
 
     def imagine(self, world: WorldModel, starts: State, features: Tensor, rng: Generator) -> Trail:
-        """Dream from n starts, the actor choosing, where gradients pass only as far as the actor needs them.
+        """Dream from n starts `b k ...`, the actor choosing, where gradients pass only as far as the actor needs them.
 
         To learn from how choices turned out it needs those of what it would choose, but none of what came of that. To
         learn through the world model they pass through its steps, from each to the actions before it, while its own
         parameters stand still.
         """
         with frozen(world) if self.analytic else torch.no_grad():
-            state, step = starts, features
-            told, choices, actions, trail = [world.prospects(state)], list[Choice](), list[Tensor](), [features]
+            roll, step = world.roll(starts, self.config.horizon), features
+            told, choices, actions, trail = [world.prospects(flatten(world.bare(starts), 2))], list[Choice](), list[Tensor](), [features]
             for _ in range(self.config.horizon):
                 with torch.enable_grad():
                     choices.append(self.actor(step.detach()))
                 actions.append(choices[-1].sample(rng))
-                state = world.predict(state, actions[-1], rng)
+                state = roll(actions[-1], rng)
                 step = world.features(state)
                 trail.append(step)
                 told.append(world.prospects(state))

@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from innerworld import checkpoint
 from innerworld.learns import L, Learns
 from innerworld.types import Clip, Spec, State, each
-from innerworld.world import WorldModel, at, candidates, flatten
+from innerworld.world import WorldModel, at, candidates, flatten, stack
 
 Build = Callable[[Spec], WorldModel]
 TOLERANCE = 1e-4  # between two ways to compute the same number in float32, relative to its size
@@ -128,7 +128,12 @@ def _imagine_is_predict(model: WorldModel, clip: Clip) -> None:
     """From a state with a past, so that a shared past is put to use; longer than most windows."""
     state = at(model.watch(clip), clip.length)
     actions = random_actions(model.spec, (clip.action.shape[0], 4, 6), Generator().manual_seed(1))
-    fast, slow = model.imagine(state, actions), WorldModel.imagine(model, state, actions)
+    fast = model.imagine(state, actions)
+    each_of, steps = candidates(state, 4), []
+    for action in actions.flatten(0, 1).unbind(dim=1):
+        each_of = model.predict(each_of, action)
+        steps.append({name: each_of[name] for name in fast})
+    slow = each(lambda value: value.unflatten(0, actions.shape[:2]), stack(steps))
     _close(model, fast, slow, "imagine differs from a loop over predict", axes=3)
 
 
