@@ -37,16 +37,23 @@ def override(config: C, words: Sequence[str]) -> C:
         key, equals, text = word.partition("=")
         if not equals:
             raise UserError(f"cannot read {word!r}: write overrides as key=value, for example steps=100")
-        *parents, leaf = key.split(".")
-        at: dict[str, Any] = values
-        for parent in parents:
-            if not isinstance(at.get(parent), dict):
-                raise UserError(f"unknown key {key!r}.{nearest(key, dotted(config))}")
-            at = at[parent]
-        if leaf not in at:
+        if _holder(values, key) is None:  # what was set before may have brought other keys with it: family=jepa
+            config = build(type(config), values)
+            values = config.model_dump()
+        at = _holder(values, key)
+        if at is None:
             raise UserError(f"unknown key {key!r}.{nearest(key, dotted(config))}")
-        at[leaf] = _value(text)
+        at[key.split(".")[-1]] = _value(text)
     return build(type(config), values)
+
+
+def _holder(values: dict[str, Any], key: str) -> dict[str, Any] | None:
+    """The values among which a dotted key has its place; none for a key that there is not."""
+    *parents, leaf = key.split(".")
+    at: Any = values
+    for parent in parents:
+        at = at.get(parent) if isinstance(at, dict) else None
+    return at if isinstance(at, dict) and leaf in at else None
 
 
 def dotted(config: Config) -> list[str]:

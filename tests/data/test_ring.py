@@ -30,9 +30,11 @@ def _close() -> Iterator[None]:
         OPEN.pop().close()
 
 
-def make(folder: Path, lives: int = 1, capacity: int = 20, length: int = 4, at: int | None = None) -> Ring:
+def make(
+    folder: Path, lives: int = 1, capacity: int = 20, length: int = 4, at: int | None = None, tau: float | None = None
+) -> Ring:
     """As it was left, without a word of farewell, if there is one in the folder."""
-    OPEN.append(Ring(folder / "replay", SPEC, BELIEF, lives, capacity, length, at))
+    OPEN.append(Ring(folder / "replay", SPEC, BELIEF, lives, capacity, length, at, tau))
     return OPEN[-1]
 
 
@@ -237,6 +239,52 @@ def test_without_its_files_it_is_empty_and_knows_the_rest(killed: Path):
     assert len(ring) == 0 and ring.count.tolist() == [30] and ring.noted == {"agent_steps": 30}
     live(ring, 5)
     assert set(starts(ring, 50)) == {(0, 30)}
+
+
+# ---------------------------------------------------------------------- what was seldom drawn first
+
+
+def drawn(ring: Ring, seed: int, batch: int = 3) -> list[tuple[int, int]]:
+    _, places = ring.draw(np.random.default_rng(seed), batch)
+    return list(zip(places.life.tolist(), places.start.tolist(), strict=True))
+
+
+def test_what_was_seldom_drawn_is_drawn_next(tmp_path: Path):
+    """With a small tau each start once before any twice; what overwrites an old moment was never drawn."""
+    ring = make(tmp_path, lives=2, capacity=40, tau=0.01)
+    live(ring, 13)
+    assert sorted(drawn(ring, 0, 9) + drawn(ring, 1, 9)) == [(life, start) for life in (0, 1) for start in range(9)]
+    live(ring, 9, np.array([True, False]))  # moments 20 and 21 stand where 0 and 1 did
+    assert ring.draws is not None and ring.draws.counts[0, :9].tolist() == [0, 0, 1, 1, 1, 1, 1, 1, 1]
+    assert sorted(drawn(ring, 2, 9)) == [(0, start) for start in range(9, 18)]
+    live(ring, 4, np.array([True, False]))
+    assert sorted(drawn(ring, 3, 4)) == [(0, start) for start in range(18, 22)]  # two of them in rows 0 and 1
+
+
+def test_an_interrupted_run_draws_what_it_would_have_drawn(tmp_path: Path):
+    ring = make(tmp_path, lives=2, capacity=200, tau=3.0)
+    live(ring, 60)
+    before = [drawn(ring, seed) for seed in range(20)]
+    ring.save(20, {})
+    live(ring, 5)
+    after = [drawn(ring, seed) for seed in range(20, 40)]
+    again = make(tmp_path, lives=2, capacity=200, at=20, tau=3.0)
+    live(again, 5)
+    assert [drawn(again, seed) for seed in range(20, 40)] == after
+    assert again.draws is not None and again.draws.counts.sum() == 3 * 40 and len(before) == 20
+
+
+def test_counts_are_kept_as_long_as_their_note(tmp_path: Path):
+    ring = make(tmp_path, capacity=200, tau=1.0)
+    for step in range(0, 120, 10):
+        live(ring, 5)
+        ring.save(step, {})
+    kept = sorted(path.name for path in tmp_path.glob("replay.draws-*.npy"))
+    assert kept == [f"replay.draws-{step:08d}.npy" for step in range(40, 120, 10)]
+    (tmp_path / kept[-1]).unlink()
+    with pytest.raises(UserError, match=r"cannot read .*replay\.draws-00000110\.npy"):
+        make(tmp_path, capacity=200, at=110, tau=1.0)
+    assert len(make(tmp_path, capacity=200, at=100, tau=1.0)) == 55
 
 
 # ---------------------------------------------------------------------- what is refused

@@ -20,6 +20,50 @@ def test_there_and_back(size, resize, kernel):
     assert again.min() >= 0 and again.max() <= 1
 
 
+@pytest.mark.parametrize("resize", ["strided", "maxpool"])
+def test_a_first_stage_may_keep_the_sides(resize):
+    """As DRAMA's: the first of three stages does not halve, the last of three does not double."""
+    encoder = ConvEncoder(3, 20, 4, (1, 2, 3), 5, resize, "batch", stem=True)
+    decoder = ConvDecoder(3, 20, 4, (1, 2, 3), 5, resize, norm="batch", stem=True)
+    picture = torch.rand(2, 3, 20, 20)
+    assert encoder.stages[:3](picture).shape == (2, 4, 20, 20)
+    assert encoder.width == 12 * 5 * 5 and decoder.start == (12, 5, 5)
+    assert decoder(encoder(picture).unflatten(1, decoder.start)).shape == picture.shape
+
+
+def test_a_first_stage_that_cannot_keep_the_sides_is_named():
+    with pytest.raises(UserError, match="needs an odd kernel and zeros around the picture, not kernel=4 and strided"):
+        ConvEncoder(3, 16, 4, kernel=4, stem=True)
+    with pytest.raises(UserError, match="not kernel=5 and valid"):
+        ConvEncoder(3, 64, 4, kernel=5, resize="valid", stem=True)
+    with pytest.raises(UserError, match="not kernel=4 and maxpool"):
+        ConvDecoder(3, 16, 4, kernel=4, resize="maxpool", stem=True)
+
+
+@pytest.mark.parametrize("resize", ["strided", "maxpool"])
+def test_only_a_norm_makes_a_bias_superfluous(resize):
+    """The last convolution has none behind it."""
+    shapes = 3, 16, 4, (1, 2), 3, resize
+    encoder, decoder = ConvEncoder(*shapes, "batch", bias=False), ConvDecoder(*shapes, norm="batch", bias=False)
+    biases = [layer.bias is not None for part in (encoder, decoder) for layer in part.modules() if _convolves(layer)]
+    assert biases == [False, False, False, True]
+    bare = ConvEncoder(*shapes, "none", bias=False)
+    assert all(layer.bias is not None for layer in bare.modules() if _convolves(layer))
+    painter = PixelDecoder(3, 2, norm="batch", bias=False)
+    assert [layer.bias is not None for layer in painter.modules() if _convolves(layer)] == [False, False, False, True]
+
+
+def _convolves(layer):
+    return isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d)
+
+
+def test_batch_norm_sees_the_picture_as_it_is():
+    """Nothing is taken off it: the norm finds the mean itself, and what is around the picture is black."""
+    encoder = ConvEncoder(1, 8, 2, (1,), norm="batch", activation="relu")
+    picture = torch.rand(3, 1, 8, 8)
+    torch.testing.assert_close(encoder(picture), encoder.stages(picture).flatten(1))
+
+
 def test_sides_that_cannot_be_halved_are_named():
     with pytest.raises(UserError, match="20×20 cannot be halved 3 times: choose sides divisible by 8"):
         ConvEncoder(3, 20, 4)

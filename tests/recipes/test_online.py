@@ -251,6 +251,22 @@ def test_the_replay_holds_what_was_lived(tmp_path: Path, worlds: int):
         assert torch.equal(clip.terminated, ends[:, 1:] & (length[:, 1:] % 2 == 0) & ~ends[:, :-1])
 
 
+def test_clips_by_how_often_they_were_drawn(tmp_path: Path):
+    """The counts of all updates, also of those before a kill; a batch of 2 holds no moment twice."""
+    said: list[str] = []
+    kind = {"sampling": "frequency", "tau": 0.5}
+    practise(practice(steps=10, **kind), tmp_path, quiet=True, tell=said.append)
+    assert "0.00 MB in memory; model" in said[0]
+    shutil.rmtree(tmp_path / "checkpoints" / "step-00000010")  # as if it had died after the one of step 8
+    practise(practice(steps=12, **kind), tmp_path, quiet=True, resume=True)
+    ring = Ring(tmp_path / REPLAY, SPEC, {"age": Kind((1,), "float32")}, 1, 400, 4, at=12, tau=0.5)
+    assert ring.draws is not None
+    assert ring.draws.counts.sum() == 24 and ring.draws.counts.max() <= 2  # 30 and more to draw from
+    with pytest.raises(UserError, match="sampling=frequency, not uniform"):
+        practise(practice(steps=13), tmp_path, quiet=True, resume=True)
+    ring.close()
+
+
 def test_what_is_believed_by_now_is_put_back(tmp_path: Path):
     marked = practice(steps=30).model_copy(update={"model": {"mark": 1000.0}})
     practise(marked, tmp_path, quiet=True)

@@ -13,7 +13,7 @@ from innerworld import envs
 from innerworld.cli import main
 from innerworld.errors import UserError
 from innerworld.models import RSSM, Dreamer
-from innerworld.models.dreamer import DreamerConfig
+from innerworld.models.dreamer_config import DreamerConfig
 from innerworld.policy import ActorConfig, ActorCriticConfig, CriticConfig
 from innerworld.recipes.online import practise
 from innerworld.recipes.playing import dream, moments, play_episode, play_run, sections

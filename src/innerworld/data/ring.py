@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from innerworld.data.columns import Columns, Kind
+from innerworld.data.draws import Draws
 from innerworld.disk import write_atomic
 from innerworld.errors import UserError
 from innerworld.types import Clip, Spec, State
@@ -73,7 +74,8 @@ class Ring:
 
     `save` notes how far it is in `<folder>.json`, beside a step; a ring that is opened `at` a step is as it was then,
     but for what was overwritten since. Each stretch of `length` new moments is drawn once, soon after it was lived;
-    otherwise all stretches that are whole are equally likely. No more memory than a batch is used.
+    otherwise all stretches that are whole are equally likely. With `tau` those that were seldom drawn are likelier,
+    and new ones have no other precedence (`Draws`). No more memory than a batch is used, and the counts of `Draws`.
 
     Raises `UserError` where the files do not fit on the disk, or are those of another world or model.
     """
@@ -87,6 +89,7 @@ class Ring:
         capacity: int,
         length: int,
         at: int | None = None,
+        tau: float | None = None,
     ) -> None:
         self.spec, self.lives, self.length, self.rows = spec, lives, length, capacity // lives
         if self.rows <= length:
@@ -106,6 +109,9 @@ class Ring:
         """What was given to `save` at that step."""
         self.noted_at: int | None = self._saved[-1]["step"] if self._saved else None
         """That step: `at`, or the newest before it; None where nothing was noted."""
+        self.draws = None if tau is None else Draws(lives, self.rows, tau)
+        if self.draws is not None and self._saved:
+            self.draws.load(self._counts_of(self._saved[-1]["step"]))
         self.columns = Columns(folder, kinds(spec, belief), lives, self.rows)
         self.count = np.zeros(lives, np.int64)  # moments lived so far
         self._floor = np.zeros(lives, np.int64)  # no moment before this one is here
@@ -154,8 +160,7 @@ class Ring:
             for life in range(self.lives):
                 if which is None or which[life]:
                     self.columns.write(name, life, int(self.count[life]), rows[life : life + 1])
-        self.count += 1 if which is None else which
-        self._queue()
+        self._come(np.ones(self.lives, np.bool_) if which is None else which)
 
     def write_back(self, places: Places, beliefs: Mapping[str, np.ndarray]) -> None:
         """Put what is believed by now into the rows of a batch: packed, each `b t+1 ...`, of which the first is left.
@@ -172,17 +177,26 @@ class Ring:
     # ------------------------------------------------------------------ read
 
     def draw(self, rng: np.random.Generator, batch: int) -> tuple[Clip, Places]:
-        """`batch` clips: those that are new first. Raises `UserError` while there is none."""
-        chosen = self._take_new(batch)
+        """`batch` clips: those that are new, or seldom drawn, first. Raises `UserError` while there is none."""
         windows = self.windows
         if windows.sum() == 0:
             raise UserError(f"the replay has no clip of {self.length} actions yet: act longer before (prefill)")
-        ends = np.cumsum(windows)
-        for number in rng.integers(ends[-1], size=batch - len(chosen)).tolist():
-            life = int(np.searchsorted(ends, number, side="right"))
-            chosen.append((life, int(self.oldest[life]) + number - int(ends[life] - windows[life])))
+        if self.draws is None:
+            chosen = self._take_new(batch)
+            chosen += self._draw_any(rng, batch - len(chosen))
+        else:
+            chosen = self.draws.draw(rng, self.oldest, windows, batch)
         places = Places(*np.array(chosen, np.int64).T)
         return self._clip(places), places
+
+    def _draw_any(self, rng: np.random.Generator, n: int) -> list[tuple[int, int]]:
+        """Lives and starts, all equally likely."""
+        windows, oldest = self.windows, self.oldest
+        ends = np.cumsum(windows)
+        numbers = rng.integers(ends[-1], size=n)
+        lives = np.searchsorted(ends, numbers, side="right")
+        starts = oldest[lives] + numbers - (ends - windows)[lives]
+        return list(zip(lives.tolist(), starts.tolist(), strict=True))
 
     def _clip(self, places: Places) -> Clip:
         t = self.length
@@ -205,6 +219,16 @@ class Ring:
         return torch.from_numpy(values)
 
     # ------------------------------------------------------------------ what is new
+
+    def _come(self, which: np.ndarray) -> None:
+        """Another moment was written of these lives, `n` bool."""
+        if self.draws is None:
+            self.count += which
+            self._queue()
+            return
+        for life in np.flatnonzero(which).tolist():
+            self.draws.forget(life, int(self.count[life]))
+        self.count += which
 
     def _queue(self) -> None:
         """Note the stretches that are whole by now: one begins with the last moment of the one before."""
@@ -235,7 +259,10 @@ class Ring:
         }
         before = [each for each in self._saved if each["step"] < step]
         self._saved = [*before[-KEPT + 1 :], entry]
+        if self.draws is not None:
+            self.draws.save(self._counts_of(step))
         write_atomic(self._note, [json.dumps({"layout": self._layout, "saved": self._saved}).encode()])
+        self._tidy()
 
     def close(self) -> None:
         self.columns.close()
@@ -252,6 +279,16 @@ class Ring:
         if layout != self._layout:
             raise UserError(f"{self._note} is of a replay with other rows: give the run's own settings, or delete it")
         return saved
+
+    def _counts_of(self, step: int) -> Path:
+        return self._note.with_name(f"{self._note.stem}.draws-{step:08d}.npy")
+
+    def _tidy(self) -> None:
+        """Counts of steps that are no longer noted are of no use."""
+        kept = {self._counts_of(entry["step"]) for entry in self._saved}
+        for path in self._note.parent.glob(f"{self._note.stem}.draws-*.npy"):
+            if path not in kept:
+                path.unlink(missing_ok=True)
 
     def _go_on(self, entry: Mapping[str, Any]) -> None:
         self.count = np.array(entry["count"], np.int64)

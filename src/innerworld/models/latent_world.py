@@ -23,10 +23,12 @@ from innerworld.nn.distributions import (
     OneHot,
     balanced_kl,
     symexp_bins,
+    symlog_bins,
     twohot_loss,
     twohot_mean,
 )
 from innerworld.nn.mlp import ACTIVATIONS, MLP
+from innerworld.nn.sensors import symexp, symlog
 from innerworld.types import Clip, Obs, Spec, State
 from innerworld.world import WorldModel
 
@@ -48,8 +50,9 @@ class LatentWorldConfig(SensesConfig):
     rep: float = Field(default=0.1, description="weight of the KL that teaches the posterior", ge=0)
     reward: float = Field(default=1.0, description="weight of the reward's loss; 0 leaves its head out", ge=0)
     reward_layers: int = Field(default=1, description="hidden layers of the reward's head", ge=0)
-    head: Literal["twohot", "normal"] = Field(
-        default="twohot", description="of the reward: twohot bins (V3), or the mean of a unit normal (v1, v2)"
+    head: Literal["twohot", "symlog", "normal"] = Field(
+        default="twohot",
+        description="of the reward: two-hot bins (V3), bins of its symlog (STORM, DRAMA), or a unit normal (v1, v2)",
     )
     tanh_reward: bool = Field(default=False, description="learn, and tell, the tanh of rewards (v2 on Atari)")
     bins: int = Field(default=255, description="two-hot bins of the reward, odd", ge=3)
@@ -80,16 +83,19 @@ class LatentWorldModel(WorldModel):
     age: Tensor  # optimiser steps so far, as long as they matter
     bins: Tensor
 
-    def _build_heads(self, feat: int) -> None:
-        """Reward and continuation, from `feat` numbers."""
+    def _build_heads(self, feat: int, bias: bool = True) -> None:
+        """Reward and continuation, from `feat` numbers; `bias`: have layers before a norm one."""
         config = self.settings
-        told, begun = (config.bins, 0.0) if config.head == "twohot" else (1, 1.0)
+        told, begun = (1, 1.0) if config.head == "normal" else (config.bins, 0.0)
         self.reward = (
-            build_mlp(config, feat, config.units, config.reward_layers, told, begun) if config.reward else None
+            build_mlp(config, feat, config.units, config.reward_layers, told, begun, bias) if config.reward else None
         )
-        self.continues = build_mlp(config, feat, config.units, config.continues_layers, 1) if config.continues else None
+        self.continues = (
+            build_mlp(config, feat, config.units, config.continues_layers, 1, bias=bias) if config.continues else None
+        )
         self.register_buffer("age", torch.zeros((), dtype=torch.long))
-        self.register_buffer("bins", symexp_bins(config.bins), persistent=False)
+        bins = symlog_bins if config.head == "symlog" else symexp_bins
+        self.register_buffer("bins", bins(config.bins), persistent=False)
 
     @property
     def settings(self) -> LatentWorldConfig:
@@ -165,16 +171,23 @@ class LatentWorldModel(WorldModel):
         return feat
 
     def _told(
-        self, deter: Tensor, stoch: Tensor, raw: Tensor, seen: list[Obs], clip: Clip
+        self,
+        deter: Tensor,
+        stoch: Tensor,
+        raw: Tensor,
+        seen: list[Obs],
+        clip: Clip,
+        guessed: Tensor | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss (DreamerV3, eq. 2-5) of beliefs `b t ...` and raw posteriors, and its parts, detached.
 
         Decoding errors summed over a sensor, KL to the prior and back, means over b and t; `seen` are the portions of
-        what was to be decoded.
+        what was to be decoded, `guessed` `b t` those times of which a prior says something (none: all).
         """
         config = self.settings
         feat = torch.cat([deter, stoch.flatten(-2)], dim=-1)  # b t d
-        dyn, rep, kl = kl_terms(self._latent(raw), self._latent(self.prior(deter)), config)
+        told, known = (raw, deter) if guessed is None else (raw[guessed], deter[guessed])
+        dyn, rep, kl = kl_terms(self._latent(told), self._latent(self.prior(known)), config)
         parts = self._painted(deter, feat, seen)
         total = torch.stack(list(parts.values())).sum() + config.dyn * dyn + config.rep * rep
         parts |= {"dyn": dyn, "rep": rep, "kl": kl}
@@ -191,9 +204,13 @@ class LatentWorldModel(WorldModel):
         return total, {name: value.detach() for name, value in parts.items()}
 
     def _portions(self, obs: Obs) -> list[Obs]:
-        """Observations `b t ...` as some of their rows after the other: pictures in portions, where that is faster."""
+        """Observations `b t ...` as some of their rows after the other: pictures in portions, where that is faster.
+
+        Batch statistics are those of all.
+        """
         images = self.spec.images()
-        if not images or obs[images[0]].device.type != "cpu":
+        whole = self.training and self.settings.image_norm == "batch"
+        if whole or not images or obs[images[0]].device.type != "cpu":
             return [obs]
         rows = max(1, FRAMES // obs[images[0]].shape[1])
         pieces = {name: value.split(rows) for name, value in obs.items()}
@@ -213,14 +230,17 @@ class LatentWorldModel(WorldModel):
         """Nats `b t`; of a normal of deviation 1 less their constant, which no weight can change."""
         config = self.settings
         reward = reward.tanh() if config.tanh_reward else reward
-        if config.head == "twohot":
-            return twohot_loss(told, reward, self.bins)
-        return 0.5 * (told.squeeze(-1) - reward).square()
+        if config.head == "normal":
+            return 0.5 * (told.squeeze(-1) - reward).square()
+        return twohot_loss(told, symlog(reward) if config.head == "symlog" else reward, self.bins)
 
     def _rewarded(self, told: Tensor) -> Tensor:
         """The reward's head `... k` → its mean."""
-        twohot = self.settings.head == "twohot"
-        return twohot_mean(told, self.bins) if twohot else told.squeeze(-1)
+        head = self.settings.head
+        if head == "normal":
+            return told.squeeze(-1)
+        mean = twohot_mean(told, self.bins)
+        return symexp(mean) if head == "symlog" else mean
 
     def _place(self, state: State) -> Tensor:
         """`Decoder.place`, in portions: 10⁵ imagined states at once would take gigabytes."""
@@ -269,8 +289,16 @@ def lived(error: Tensor, clip: Clip) -> Tensor:
     return (error * real).sum() / real.sum().clamp(min=1)
 
 
-def build_mlp(config: LatentWorldConfig, inputs: int, units: int, layers: int, out: int, outscale: float = 1.0) -> MLP:
-    return MLP(inputs, units, layers, out, config.norm, ACTIVATIONS[config.activation], outscale)
+def build_mlp(
+    config: LatentWorldConfig,
+    inputs: int,
+    units: int,
+    layers: int,
+    out: int,
+    outscale: float = 1.0,
+    bias: bool = True,
+) -> MLP:
+    return MLP(inputs, units, layers, out, config.norm, ACTIVATIONS[config.activation], outscale, bias)
 
 
 def kl_terms(posterior: Latent, prior: Latent, config: LatentWorldConfig) -> tuple[Tensor, Tensor, Tensor]:

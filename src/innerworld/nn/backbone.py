@@ -9,8 +9,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -63,11 +64,15 @@ class Layer(nn.Module, ABC):
 
 
 class Stack(Layer):
-    """Layers one after the other. `recompute` saves memory in training: what is within a layer is computed twice."""
+    """Layers one after the other, and `finish` (a norm) on what they say.
 
-    def __init__(self, layers: Sequence[Layer], recompute: bool = False) -> None:
+    `recompute` saves memory in training: what is within a layer is computed twice.
+    """
+
+    def __init__(self, layers: Sequence[Layer], finish: nn.Module | None = None, recompute: bool = False) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
+        self.finish = finish or nn.Identity()
         self.recompute = recompute
 
     def blank(self, b: int, like: Tensor) -> Memory:
@@ -75,29 +80,22 @@ class Stack(Layer):
 
     def forward(self, x: Tensor, first: Tensor | None = None) -> Tensor:
         for layer in self._layers:
-            x = (
-                checkpoint(layer, x, first, use_reentrant=False)
-                if self.recompute and self.training
-                else layer(x, first)
-            )  # type: ignore[assignment]
-        return x
+            x = cast(Tensor, self._run(layer, x, first))
+        return self.finish(x)
 
     def trace(self, x: Tensor, first: Tensor | None = None) -> tuple[Tensor, Memory]:
         memories = []
         for layer in self._layers:
-            if self.recompute and self.training:
-                x, memory = cast(tuple[Tensor, Memory], checkpoint(layer.trace, x, first, use_reentrant=False))
-            else:
-                x, memory = layer.trace(x, first)
+            x, memory = cast(tuple[Tensor, Memory], self._run(layer.trace, x, first))
             memories.append(each(Tensor.detach, memory))
-        return x, _joined(memories)
+        return self.finish(x), _joined(memories)
 
     def step(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         memories = []
         for i, layer in enumerate(self._layers):
             x, after = layer.step(x, _of(memory, i))
             memories.append(after)
-        return x, _joined(memories)
+        return self.finish(x), _joined(memories)
 
     def roll(self, memory: Memory, horizon: int) -> Roll:
         rolls = [layer.roll(_of(memory, i), horizon) for i, layer in enumerate(self._layers)]
@@ -105,7 +103,7 @@ class Stack(Layer):
         def step(x: Tensor) -> Tensor:
             for roll in rolls:
                 x = roll(x)
-            return x
+            return self.finish(x)
 
         return step
 
@@ -114,6 +112,11 @@ class Stack(Layer):
 
     def held(self, b: int, k: int, horizon: int, shared: bool) -> int:
         return sum(layer.held(b, k, horizon, shared) for layer in self._layers)
+
+    def _run(self, layer: Callable[..., Any], x: Tensor, first: Tensor | None) -> Any:
+        if self.recompute and self.training and torch.is_grad_enabled():
+            return checkpoint(layer, x, first, use_reentrant=False)
+        return layer(x, first)
 
     @property
     def _layers(self) -> list[Layer]:

@@ -17,6 +17,7 @@ from innerworld.nn.mlp import ACTIVATIONS, Activation, Norm, init_, norm_layer
 
 Resize = Literal["strided", "maxpool", "valid"]
 Output = Literal["sigmoid", "linear"]
+ImageNorm = Norm | Literal["batch"]
 
 
 class ConvEncoder(nn.Module):
@@ -24,7 +25,8 @@ class ConvEncoder(nn.Module):
 
     "strided" halves by a stride of 2; "maxpool" by a 2×2 maximum after a full-size convolution: DreamerV3's default,
     about four times dearer; "valid" by a stride of 2 with nothing around the picture, so that sides need not be even:
-    64 → 31, 14, 6, 2 with the kernel 4 of PlaNet, Dreamer v1 and v2. Raises `UserError` for sides that do not fit.
+    64 → 31, 14, 6, 2 with the kernel 4 of PlaNet, Dreamer v1 and v2. With `stem` the first stage keeps the sides
+    (DRAMA); without `bias` a convolution before a norm has none (STORM). Raises `UserError` for sides that do not fit.
     """
 
     def __init__(
@@ -35,20 +37,27 @@ class ConvEncoder(nn.Module):
         mults: Sequence[int] = (1, 2, 4),
         kernel: int = 4,
         resize: Resize = "strided",
-        norm: Norm = "rms",
+        norm: ImageNorm = "rms",
         activation: Activation = "silu",
+        bias: bool = True,
+        stem: bool = False,
     ) -> None:
         super().__init__()
-        start = start_shape(size, depth, mults) if resize != "valid" else _valid_shape(size, depth, mults, kernel)
+        _check_stem(kernel, resize, stem)
+        start = start_shape(size, depth, mults, stem) if resize != "valid" else _valid_shape(size, depth, mults, kernel)
         depths = [depth * mult for mult in mults]
         stages: list[nn.Module] = []
-        for before, after in pairwise([channels, *depths]):
-            stages += [*_halve(before, after, kernel, resize), *_finish(after, norm, activation)]
+        for i, (before, after) in enumerate(pairwise([channels, *depths])):
+            biased = bias or norm == "none"
+            same = stem and i == 0
+            stages += _keep(before, after, kernel, biased) if same else _halve(before, after, kernel, resize, biased)
+            stages += _finish(after, norm, activation)
         self.stages = nn.Sequential(*stages)
         self.width = math.prod(start)
+        self.grey = 0.0 if norm == "batch" else 0.5  # batch norm finds the mean itself (STORM, DRAMA)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.stages(_channels_last(x - 0.5)).flatten(1)
+        return self.stages(_channels_last(x - self.grey)).flatten(1)
 
 
 class ConvDecoder(nn.Module):
@@ -67,18 +76,22 @@ class ConvDecoder(nn.Module):
         kernel: int = 4,
         resize: Resize = "strided",
         output: Output = "sigmoid",
-        norm: Norm = "rms",
+        norm: ImageNorm = "rms",
         activation: Activation = "silu",
+        bias: bool = True,
+        stem: bool = False,
     ) -> None:
         super().__init__()
         if resize == "valid":
             raise UserError("resize=valid has no mirror image: paint from a single pixel (`PixelDecoder`)")
-        self.start = start_shape(size, depth, mults)
+        _check_stem(kernel, resize, stem)
+        self.start = start_shape(size, depth, mults, stem)
         depths = [depth * mult for mult in reversed(mults)]
         stages: list[nn.Module] = []
         for before, after in pairwise(depths):
-            stages += [*_double(before, after, kernel, resize), *_finish(after, norm, activation)]
-        stages += _double(depths[-1], channels, kernel, resize)
+            stages += _double(before, after, kernel, resize, bias or norm == "none")
+            stages += _finish(after, norm, activation)
+        stages += _keep_back(depths[-1], channels, kernel) if stem else _double(depths[-1], channels, kernel, resize)
         self.stages = nn.Sequential(*stages, nn.Sigmoid()) if output == "sigmoid" else nn.Sequential(*stages)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -98,8 +111,9 @@ class PixelDecoder(nn.Module):
         depth: int,
         mults: Sequence[int] = (1, 2, 4, 8),
         kernels: Sequence[int] = (5, 5, 6, 6),
-        norm: Norm = "none",
+        norm: ImageNorm = "none",
         activation: Activation = "relu",
+        bias: bool = True,
     ) -> None:
         super().__init__()
         if len(mults) != len(kernels):
@@ -110,9 +124,10 @@ class PixelDecoder(nn.Module):
         depths = [self.start[0], *(depth * mult for mult in reversed(mults[:-1])), channels]
         stages: list[nn.Module] = []
         side = 1
-        for (before, after), kernel in zip(pairwise(depths), kernels, strict=True):
+        for i, ((before, after), kernel) in enumerate(zip(pairwise(depths), kernels, strict=True)):
             reach = kernel**2 / 4 if side > 1 else 1  # pixels that one of the next stage is made of
-            layer = nn.ConvTranspose2d(before, after, kernel, stride=2)
+            biased = bias or norm == "none" or i == len(kernels) - 1
+            layer = nn.ConvTranspose2d(before, after, kernel, stride=2, bias=biased)
             stages += [_begin(layer, before * reach), *_finish(after, norm, activation)]
             side = 2 * (side - 1) + kernel
         self.side = side
@@ -129,8 +144,8 @@ class DoublingConv(nn.Conv2d):
     kernel of its own, of sums of the 5×5. The same function with 0.36 of the multiplications.
     """
 
-    def __init__(self, before: int, after: int, kernel: int) -> None:
-        super().__init__(before, after, kernel)
+    def __init__(self, before: int, after: int, kernel: int, bias: bool = True) -> None:
+        super().__init__(before, after, kernel, bias=bias)
         left = (kernel - 1) // 2  # zeros, as padding="same" has them
         self.reach = max((left + 1) // 2, (kernel - left) // 2)
         seen = torch.zeros(2, 2 * self.reach + 1, kernel)  # place of four, pixel, entry of the kernel that meets it
@@ -141,9 +156,9 @@ class DoublingConv(nn.Conv2d):
         self.register_buffer("seen", seen, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        assert self.bias is not None
         kernels = torch.einsum("oiab,pya,qxb->pqoiyx", self.weight, self.seen, self.seen).flatten(0, 2)
-        fours = F.conv2d(x, kernels, self.bias.repeat(4), padding=self.reach)  # b (p q o) y x
+        bias = None if self.bias is None else self.bias.repeat(4)
+        fours = F.conv2d(x, kernels, bias, padding=self.reach)  # b (p q o) y x
         pixels = rearrange(fours, "b (p q o) y x -> b (y p) (x q) o", p=2, q=2)
         return pixels.permute(0, 3, 1, 2)
 
@@ -159,12 +174,22 @@ class ChannelNorm(nn.Module):
         return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
 
 
-def start_shape(size: int | tuple[int, int], depth: int, mults: Sequence[int]) -> tuple[int, int, int]:
+def image_norm(channels: int, norm: ImageNorm) -> nn.Module:
+    """Of maps `b c y x`: over the channels of each pixel, or of each channel over all pixels of the batch."""
+    if norm == "batch":
+        return nn.BatchNorm2d(channels)  # training over several processes sees the batch of all (`norms_of_all`)
+    return ChannelNorm(channels, norm) if norm != "none" else nn.Identity()
+
+
+def start_shape(
+    size: int | tuple[int, int], depth: int, mults: Sequence[int], stem: bool = False
+) -> tuple[int, int, int]:
     """The smallest map (c, y, x) between the two halves. Raises `UserError` for sides that do not halve so often."""
     y, x = (size, size) if isinstance(size, int) else size
-    factor = 2 ** len(mults)
+    halvings = len(mults) - stem
+    factor = 2**halvings
     if y % factor or x % factor:
-        raise UserError(f"a picture of {y}×{x} cannot be halved {len(mults)} times: choose sides divisible by {factor}")
+        raise UserError(f"a picture of {y}×{x} cannot be halved {halvings} times: choose sides divisible by {factor}")
     return depth * mults[-1], y // factor, x // factor
 
 
@@ -180,24 +205,41 @@ def _valid_shape(size: int | tuple[int, int], depth: int, mults: Sequence[int], 
     return depth * mults[-1], y, x
 
 
-def _finish(channels: int, norm: Norm, activation: Activation) -> list[nn.Module]:
-    return [ChannelNorm(channels, norm) if norm != "none" else nn.Identity(), ACTIVATIONS[activation]()]
+def _check_stem(kernel: int, resize: Resize, stem: bool) -> None:
+    if stem and (kernel % 2 == 0 or resize == "valid"):
+        raise UserError(
+            f"a first stage that keeps the sides needs an odd kernel and zeros around the picture, not kernel={kernel} "
+            f"and {resize}"
+        )
 
 
-def _halve(before: int, after: int, kernel: int, resize: Resize) -> list[nn.Module]:
+def _finish(channels: int, norm: ImageNorm, activation: Activation) -> list[nn.Module]:
+    return [image_norm(channels, norm), ACTIVATIONS[activation]()]
+
+
+def _keep(before: int, after: int, kernel: int, bias: bool) -> list[nn.Module]:
+    return [_conv(nn.Conv2d(before, after, kernel, padding=kernel // 2, bias=bias))]
+
+
+def _keep_back(before: int, after: int, kernel: int) -> list[nn.Module]:
+    return [_conv(nn.ConvTranspose2d(before, after, kernel, padding=kernel // 2))]
+
+
+def _halve(before: int, after: int, kernel: int, resize: Resize, bias: bool) -> list[nn.Module]:
     if resize == "valid":
-        return [_conv(nn.Conv2d(before, after, kernel, stride=2))]
+        return [_conv(nn.Conv2d(before, after, kernel, stride=2, bias=bias))]
     if resize == "strided":
-        return [_conv(nn.Conv2d(before, after, kernel, stride=2, padding=(kernel - 1) // 2))]
-    return [_conv(nn.Conv2d(before, after, kernel, padding="same")), nn.MaxPool2d(2)]
+        return [_conv(nn.Conv2d(before, after, kernel, stride=2, padding=(kernel - 1) // 2, bias=bias))]
+    return [_conv(nn.Conv2d(before, after, kernel, padding="same", bias=bias)), nn.MaxPool2d(2)]
 
 
-def _double(before: int, after: int, kernel: int, resize: Resize) -> list[nn.Module]:
+def _double(before: int, after: int, kernel: int, resize: Resize, bias: bool = True) -> list[nn.Module]:
     if resize == "strided":
         pad, odd = (kernel - 1) // 2, kernel % 2
-        return [_conv(nn.ConvTranspose2d(before, after, kernel, stride=2, padding=pad, output_padding=odd))]
+        layer = nn.ConvTranspose2d(before, after, kernel, stride=2, padding=pad, output_padding=odd, bias=bias)
+        return [_conv(layer)]
     # The first was to double, the second to convolve: models that were saved then still fit.
-    return [nn.Identity(), _conv(DoublingConv(before, after, kernel))]
+    return [nn.Identity(), _conv(DoublingConv(before, after, kernel, bias))]
 
 
 def _conv(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
@@ -205,9 +247,9 @@ def _conv(layer: nn.Conv2d | nn.ConvTranspose2d) -> nn.Module:
 
 
 def _begin(layer: nn.Conv2d | nn.ConvTranspose2d, fan_in: float) -> nn.Module:
-    assert layer.bias is not None
     init_(layer.weight, fan_in)
-    nn.init.zeros_(layer.bias)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
     return layer
 
 

@@ -151,6 +151,13 @@ def symexp_bins(count: int = 255, device: torch.device | str | None = None) -> T
     return torch.cat([low, -low[:-1].flip(0)])
 
 
+def symlog_bins(count: int = 255, device: torch.device | str | None = None) -> Tensor:
+    """`count` (odd) numbers from -20 to 20, exactly symmetric about 0: bins of a symlog (DreamerV3 of 2023, STORM)."""
+    assert count % 2 == 1, f"an odd number of bins has a zero in the middle, {count} does not"
+    low = torch.linspace(-20, 0, count // 2 + 1, device=device)
+    return torch.cat([low, -low[:-1].flip(0)])
+
+
 def twohot(value: Tensor, bins: Tensor) -> Tensor:
     """Weights `... k` on the two `bins` (k, ascending) beside each `value` `...`, whose mean is the value.
 

@@ -23,7 +23,8 @@ ACTIVATIONS: dict[Activation, type[nn.Module]] = {"silu": nn.SiLU, "elu": nn.ELU
 class MLP(nn.Module):
     """`layers` × (Linear, norm, activation), then a plain Linear to `out_dim` if one is given: `... i` → `... o`.
 
-    `outscale` multiplies the initial weights of that last Linear; 0 makes the output exactly 0 at the start.
+    `outscale` multiplies the initial weights of that last Linear; 0 makes the output exactly 0 at the start. `bias` is
+    that of the others.
     """
 
     def __init__(
@@ -35,11 +36,12 @@ class MLP(nn.Module):
         norm: Norm = "rms",
         activation: Callable[[], nn.Module] = nn.SiLU,
         outscale: float = 1.0,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         stack: list[nn.Module] = []
         for i in range(layers):
-            stack += [linear(in_dim if i == 0 else units, units), norm_layer(norm, units), activation()]
+            stack += [linear(in_dim if i == 0 else units, units, bias), norm_layer(norm, units), activation()]
         if out_dim is not None:
             stack.append(linear(units if layers else in_dim, out_dim, scale=outscale))
         self.stack = nn.Sequential(*stack)

@@ -12,9 +12,8 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 
 from innerworld.config import Config
-from innerworld.nn.distributions import TwoHot
 from innerworld.policy.actor import Actor, ActorConfig, Choice
-from innerworld.policy.critic import Critic, CriticConfig, Normal
+from innerworld.policy.critic import Critic, CriticConfig, Verdict
 from innerworld.policy.returns import ReturnScale, lambda_returns, lived_returns, weights
 from innerworld.types import Clip, Spec, State, each
 from innerworld.world import WorldModel, flatten
@@ -87,7 +86,12 @@ class ActorCritic(nn.Module):
         """
         with frozen(world) if self.analytic else torch.no_grad():
             roll, step = world.roll(starts, self.config.horizon), features
-            told, choices, actions, trail = [world.prospects(flatten(world.bare(starts), 2))], list[Choice](), list[Tensor](), [features]
+            told, choices, actions, trail = (
+                [world.prospects(flatten(world.bare(starts), 2))],
+                list[Choice](),
+                list[Tensor](),
+                [features],
+            )
             for _ in range(self.config.horizon):
                 with torch.enable_grad():
                     choices.append(self.actor(step.detach()))
@@ -145,7 +149,7 @@ class ActorCritic(nn.Module):
         """What the slow copy expects, h of `n d` → `h n`, where it is used."""
         return None if self.critic.slow is None else torch.stack([self.critic.slowly(step).mean() for step in features])
 
-    def _value(self, trail: Trail, verdicts: list[TwoHot | Normal], slow: Tensor | None) -> Tensor:
+    def _value(self, trail: Trail, verdicts: list[Verdict], slow: Tensor | None) -> Tensor:
         """What returns rest on, `h+1 n`; with gradients through the features where the actor learns through them."""
         slow_target = self.config.critic.slow_target
         expect = self.critic.slowly if slow_target else self.critic
@@ -167,12 +171,12 @@ class ActorCritic(nn.Module):
         praised = torch.stack([choice.log_prob(action.detach()) for choice, action in steps]) * surprise
         return torch.lerp(praised, returns / scale, config.mix) if self.analytic else praised
 
-    def _misses(self, verdicts: list[TwoHot | Normal], returns: Tensor, slow: Tensor | None) -> Tensor:
+    def _misses(self, verdicts: list[Verdict], returns: Tensor, slow: Tensor | None) -> Tensor:
         """`_miss` of each time: `h n`."""
         slows = [None] * len(returns) if slow is None else list(slow)
         return torch.stack([self._miss(*one) for one in zip(verdicts, returns, slows, strict=True)])
 
-    def _miss(self, verdict: TwoHot | Normal, returns: Tensor, slow: Tensor | None) -> Tensor:
+    def _miss(self, verdict: Verdict, returns: Tensor, slow: Tensor | None) -> Tensor:
         """How far the critic is from the returns, and as a regulariser from its slow copy: `...`."""
         weight = self.config.critic.slow_weight
         if slow is None or not weight:

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from innerworld.config import Config
 from innerworld.errors import UserError
-from innerworld.nn.distributions import TwoHot, symexp_bins
+from innerworld.nn.distributions import TwoHot, symexp_bins, symlog_bins
 from innerworld.nn.mlp import ACTIVATIONS, MLP, Activation, Norm
 from innerworld.nn.schedules import follow_
+from innerworld.nn.sensors import symexp, symlog
 
 
 class CriticConfig(Config):
@@ -23,8 +24,9 @@ class CriticConfig(Config):
     norm: Norm = Field(default="rms", description="after each of them")
     activation: Activation = Field(default="silu", description="after that")
     outscale: float = Field(default=0.0, description="factor of the last layer's initial weights", ge=0)
-    kind: Literal["twohot", "normal"] = Field(
-        default="twohot", description="what it tells: weights of bins (Dreamer v3), or the mean of a normal (v1, v2)"
+    kind: Literal["twohot", "symlog", "normal"] = Field(
+        default="twohot",
+        description="what it tells: weights of bins (Dreamer v3), of its symlog's (STORM, DRAMA), or a normal (v1, v2)",
     )
     bins: int = Field(default=255, description="two-hot bins, odd", ge=3)
     slow_rate: float = Field(default=0.02, description="share by which the slow copy moves to the critic", gt=0, le=1)
@@ -48,6 +50,23 @@ class Normal:
         return 0.5 * (self.centre.unsqueeze(-1) - values).square()
 
 
+@dataclass(frozen=True)
+class Squeezed:
+    """A number of which the symlog is believed."""
+
+    symlog: TwoHot
+
+    def mean(self) -> Tensor:
+        return symexp(self.symlog.mean())
+
+    def losses(self, values: Tensor) -> Tensor:
+        """Cross-entropies with two-hot symlogs, n of them each: `... n` → `... n`."""
+        return self.symlog.losses(symlog(values))
+
+
+Verdict = TwoHot | Squeezed | Normal
+
+
 class Critic(nn.Module):
     """Features `... d` → a distribution of their worth `...`. Where the slow copy is not used there is none.
 
@@ -59,12 +78,11 @@ class Critic(nn.Module):
         if config.bins % 2 == 0:
             raise UserError(f"bins={config.bins}: choose an odd number, so that one of them is 0")
         self.config = config
-        twohot = config.kind == "twohot"
         self.net = MLP(
             width,
             config.units,
             config.layers,
-            out_dim=config.bins if twohot else 1,
+            out_dim=1 if config.kind == "normal" else config.bins,
             norm=config.norm,
             activation=ACTIVATIONS[config.activation],
             outscale=config.outscale,
@@ -73,13 +91,13 @@ class Critic(nn.Module):
         self.slow = deepcopy(self.net).requires_grad_(False) if used else None
         self.bins: Tensor
         self.updates: Tensor
-        self.register_buffer("bins", symexp_bins(config.bins) if twohot else torch.empty(0), persistent=False)
+        self.register_buffer("bins", _bins(config), persistent=False)
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
 
-    def forward(self, features: Tensor) -> TwoHot | Normal:
+    def forward(self, features: Tensor) -> Verdict:
         return self._told(self.net(features))
 
-    def slowly(self, features: Tensor) -> TwoHot | Normal:
+    def slowly(self, features: Tensor) -> Verdict:
         """What the slow copy tells, or where there is none the critic itself."""
         return self._told((self.slow or self.net)(features))
 
@@ -90,5 +108,18 @@ class Critic(nn.Module):
         if self.slow is not None and (every == 1 or int(self.updates) % every == 0):
             follow_(self.slow.parameters(), self.net.parameters(), 1 - self.config.slow_rate)
 
-    def _told(self, out: Tensor) -> TwoHot | Normal:
-        return TwoHot(out, self.bins) if self.config.kind == "twohot" else Normal(out.float().squeeze(-1))
+    def _told(self, out: Tensor) -> Verdict:
+        if self.config.kind == "normal":
+            return Normal(out.float().squeeze(-1))
+        told = TwoHot(out, self.bins)
+        return Squeezed(told) if self.config.kind == "symlog" else told
+
+
+def _bins(config: CriticConfig) -> Tensor:
+    match config.kind:
+        case "twohot":
+            return symexp_bins(config.bins)
+        case "symlog":
+            return symlog_bins(config.bins)
+        case "normal":
+            return torch.empty(0)

@@ -15,6 +15,7 @@ import torch
 from innerworld import checkpoint, envs, families
 from innerworld.config import build, differences
 from innerworld.data.columns import Kind, told
+from innerworld.data.draws import COUNT
 from innerworld.data.lives import Lives
 from innerworld.data.ring import Ring, row_bytes
 from innerworld.disk import write_atomic
@@ -124,8 +125,9 @@ def _needs(practice: Practice, model: WorldModel, spec: Spec) -> str:
     parameters = sum(parameter.numel() for parameter in model.parameters())
     rows = practice.online.capacity or 0
     row = row_bytes(spec, _belief(model, spec))
+    held = "none of it in memory" if practice.online.rarity is None else f"{told(rows * COUNT.itemsize)} in memory"
     return (
-        f"replay: {rows:,} moments of {row:,} bytes, {told(rows * row)} on the disk, none of it in memory; "
+        f"replay: {rows:,} moments of {row:,} bytes, {told(rows * row)} on the disk, {held}; "
         f"model: {parameters:,} parameters, {told(4 * NUMBER * parameters)} with gradients and optimiser"
     )
 
@@ -150,7 +152,8 @@ def _refuse_difference(before: Practice, now: Practice, folder: Path) -> None:
 
 def _ring(practice: Practice, folder: Path, model: WorldModel, spec: Spec, at: int | None) -> Ring:
     online = practice.online
-    ring = Ring(folder / REPLAY, spec, _belief(model, spec), online.envs, online.capacity or 0, online.length, at)
+    rows, belief = online.capacity or 0, _belief(model, spec)
+    ring = Ring(folder / REPLAY, spec, belief, online.envs, rows, online.length, at, online.rarity)
     if at and ring.noted_at != at:  # as for a checkpoint that a signal asked for, and a kill after it
         since = "the beginning" if ring.noted_at is None else f"step {ring.noted_at}"
         logger.warning(

@@ -56,9 +56,22 @@ class Online(Config):
         description="moments that the replay keeps; null: 1,000,000, with pictures 100,000, or all if they are fewer",
         ge=2,
     )
+    sampling: Literal["uniform", "frequency"] = Field(
+        default="uniform",
+        description="clips that are learnt from: new ones once, then all alike; or the likelier the seldomer their"
+        " beginning was drawn (DRAMA's dynamic frequency sampling)",
+    )
+    tau: float = Field(
+        default=10.0, description="frequency: draws after which a beginning is e times less likely than a new one", gt=0
+    )
     eval_every: int = Field(default=250, description="updates between two evaluations; 0: none", ge=0)
     eval_episodes: int = Field(default=10, description="episodes in an evaluation, as many worlds at most", ge=1)
     eval_sampled: bool = Field(default=False, description="evaluate with drawn actions, not the most likely ones")
+
+    @property
+    def rarity(self) -> float | None:
+        """`tau` where clips are drawn by how often they were, else None."""
+        return self.tau if self.sampling == "frequency" else None
 
     @property
     def steps_per_update(self) -> float:
