@@ -10,6 +10,7 @@ from innerworld.models import HJEPA, JEPA, MODELS, RSSM, Oracle
 from innerworld.models.dino_wm import DinoWM
 from innerworld.models.dreamer import Dreamer
 from innerworld.models.oracle import OracleConfig
+from innerworld.models.sequence import SequenceModel
 from innerworld.models.vjepa2_ac import VJEPA2AC
 from innerworld.models.world_models import WorldModels
 from innerworld.testing import check_world_model
@@ -34,6 +35,9 @@ WM_TINY = {"z": 6, "hidden": 16, "mixtures": 3, "units": 16, "bins": 41, "image_
 DREAMER_TINY = {"world": RSSM_TINY, "actor_critic": {"horizon": 4, "actor": {"units": 32}, "critic": {"units": 32}}}
 DREAMER_V1 = {"world": RSSM_TINY | {"latent": "gaussian"}, "actor_critic": {"horizon": 4, "gradients": "dynamics"}}
 DREAMER_V1["actor_critic"] |= {"actor": {"continuous": "tanh_normal"}, "critic": {"kind": "normal", "slow_weight": 0}}
+SEQUENCE_TINY = {"stoch": 4, "units": 16, "posterior_units": 16, "prior_units": 16, "depth": 4, "mults": (1, 2)}
+SEQUENCE_TINY |= {"image": "strided", "image_size": 8}
+BACKBONE_TINY = {"dim": 16, "heads": 2, "mlp": 16, "window": 4, "state": 8, "mamba2": {"head": 8, "state": 4}}
 SETTINGS: dict[str, dict[str, Config]] = {
     "dino_wm": {
         "as published": DinoWM.Config.model_validate(DINO_TINY),
@@ -69,6 +73,24 @@ SETTINGS: dict[str, dict[str, Config]] = {
     "rssm": {
         "categorical": RSSM.Config.model_validate(RSSM_TINY),
         "gaussian": RSSM.Config.model_validate(RSSM_TINY | {"latent": "gaussian"}),
+    },
+    "sequence": {
+        kind: SequenceModel.Config.model_validate(SEQUENCE_TINY | {"backbone": BACKBONE_TINY | {"kind": kind}})
+        for kind in ("attention", "mamba2", "s4", "s5", "gru")
+    }
+    | {
+        "storm": SequenceModel.Config.model_validate(
+            SEQUENCE_TINY
+            | {
+                "stoch": 16,
+                "kernel": 4,
+                "image_norm": "batch",
+                "decoder": "linear",
+                "painted": "latent",
+                "judged": "memory",
+            }
+            | {"backbone": BACKBONE_TINY | {"positions": "learned", "window": 20, "context": 8, "norms": "post"}}
+        ),
     },
     "vjepa2_ac": {
         "remembering": VJEPA2AC.Config.model_validate(AC_TINY),

@@ -15,7 +15,6 @@ from innerworld.errors import UserError
 from innerworld.learns import Learns
 from innerworld.types import Clip, Obs, State, each
 
-
 Roll = Callable[[Tensor, Generator | None], State]
 """The next actions of all futures, and a generator → their states then (`WorldModel.roll`)."""
 
@@ -157,7 +156,8 @@ class WorldModel(Learns):
         return state
 
     def packed(self, state: State) -> State:
-        """The small form in which a replay keeps a belief, to go on from it one day."""
+        """The small form in which a replay keeps a belief, to go on from it one day. Empty: it keeps none, and gives
+        clips without a past."""
         return state
 
     def unpacked(self, state: State) -> State:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import numpy as np
 import pytest
@@ -70,6 +71,22 @@ def test_a_mission_that_differs_is_spoken_of(caplog: pytest.LogCaptureFixture) -
     caplog.clear()
     make_one(EMPTY)
     assert not caplog.text
+
+
+def test_of_memory_s_two_ends_one_is_right_and_chance_says_which() -> None:
+    env = make_one("minigrid:MiniGrid-MemoryS7-v0", sensors=["symbols"])
+    ends = np.array([[_walk(env, turn, seed) for turn in (0, 1)] for seed in range(40)])
+    assert ((ends > 0).sum(1) == 1).all() and 8 < (ends[:, 0] > 0).sum() < 32
+
+
+def _walk(env: Any, turn: int, seed: int) -> float:
+    """The reward for walking to the end of the corridor and then to one side."""
+    env.reset(seed=seed)
+    grid = env.unwrapped._grid
+    for action in [*[2] * (grid.width - 2 - int(grid.agent_pos[0])), turn, 2]:
+        _, reward, terminated, _, _ = env.step(action)
+    assert terminated
+    return reward
 
 
 def test_many_step_together() -> None:

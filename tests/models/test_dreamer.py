@@ -13,7 +13,8 @@ from torch import Generator, nn
 from innerworld import models
 from innerworld.errors import UserError
 from innerworld.models import JEPA, RSSM
-from innerworld.models.dreamer import Dreamer, DreamerConfig
+from innerworld.models.dreamer import Dreamer
+from innerworld.models.dreamer_config import DreamerConfig
 from innerworld.models.world_models import WorldModels
 from innerworld.policy import ActorCriticConfig
 from innerworld.testing.world_model import random_clip

@@ -14,6 +14,14 @@ def test_presets_practise_as_their_papers_did():
     assert habits("dreamer", "v2-dmc")[0].steps_per_update == 5 and habits("dreamer", "v2")[0].steps_per_update == 16
 
 
+def test_sequence_models_practise_as_theirs():
+    storm, drama, transdreamer = (habits("dreamer", name) for name in ("storm", "drama", "transdreamer"))
+    assert [each[0].steps_per_update for each in (storm, drama, transdreamer)] == [1, 1, 16]
+    assert drama[0].sampling == "frequency" and (drama[0].length, storm[0].length) == (128, 64)
+    assert (storm[1].lr, storm[1].clip_grad, storm[1].optimiser) == (1e-4, 1000, "adamw")
+    assert (drama[1].lr, drama[1].clip_grad, drama[1].agc, drama[1].optimiser) == (4e-5, 1000, 0, "laprop")
+
+
 def test_a_preset_of_another_name_begins_as_the_first():
     assert habits("dreamer", None) == habits("dreamer", "v3") == habits("dreamer", "cpu") == habits("dreamer", "v30")
 

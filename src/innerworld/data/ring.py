@@ -207,7 +207,7 @@ class Ring:
             self._read_rows("reward", places, t),
             self._read_rows("terminated", places, t),
             self._read_rows("first", places, t + 1),
-            past,
+            past or None,
         )
 
     def _read_rows(self, name: str, places: Places, count: int) -> Tensor:

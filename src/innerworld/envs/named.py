@@ -64,6 +64,44 @@ def _maze(layout: str) -> World:
     return World(f"a maze, {layout}: go where a picture shows", one, many)
 
 
+def _recall(name: str, about: str, delay: int = 100, pairs: int = 1) -> World:
+    def config(size: int, max_steps: int | None) -> Any:
+        from innerworld.envs.recall import RecallConfig
+
+        return build(RecallConfig, _settings(size, "steps", max_steps) | {"delay": delay, "pairs": pairs}, name)
+
+    def one(size: int, max_steps: int | None) -> gymnasium.Env:
+        from innerworld.envs.recall import Recall
+
+        return Recall(config(size, max_steps))
+
+    def many(n: int, size: int, max_steps: int | None) -> VectorEnv:
+        from innerworld.envs.recall import RecallVector
+
+        return RecallVector(n, config(size, max_steps))
+
+    return World(about, one, many)
+
+
+def _revisit(name: str, about: str, cells: int, steps: int) -> World:
+    def config(size: int, max_steps: int | None) -> Any:
+        from innerworld.envs.revisit import RevisitConfig
+
+        return build(RevisitConfig, {"cells": cells, "steps": steps} | _settings(size, "steps", max_steps), name)
+
+    def one(size: int, max_steps: int | None) -> gymnasium.Env:
+        from innerworld.envs.revisit import Revisit
+
+        return Revisit(config(size, max_steps))
+
+    def many(n: int, size: int, max_steps: int | None) -> VectorEnv:
+        from innerworld.envs.revisit import RevisitVector
+
+        return RevisitVector(n, config(size, max_steps))
+
+    return World(about, one, many)
+
+
 def _pusht(size: int, max_steps: int | None) -> gymnasium.Env:
     _need("gym_pusht", "pusht")
     from innerworld.envs.pusht import PushT
@@ -113,6 +151,12 @@ ENVS = {
     "maze_medium": _maze("medium"),
     "maze_spiral": _maze("spiral"),
     "two_rooms": World("an agent, a wall, a door: go where a picture shows", _two_rooms, _two_rooms_vector),
+    "recall_10": _recall("recall_10", "a cue shown once, 10 steps before doors: choose that of its colour", delay=10),
+    "recall_100": _recall("recall_100", "the same, 100 steps before", delay=100),
+    "recall_1000": _recall("recall_1000", "the same, 1,000 steps before", delay=1000),
+    "recall_pairs_100": _recall("recall_pairs_100", "4 keys, each with a colour; one is asked for", pairs=4),
+    "revisit_9": _revisit("revisit_9", "a maze of coloured tiles, 9 x 9, new each time, seen through a window", 9, 200),
+    "revisit_15": _revisit("revisit_15", "the same, 15 x 15, for 1,000 steps", 15, 1000),
     "reacher": _mujoco(
         "reacher", "Reacher", "dm_control", "dmc", "two links and two torques: be where a picture shows"
     ),

@@ -13,6 +13,7 @@ from innerworld.models.hjepa import HJEPA
 from innerworld.models.jepa import JEPA
 from innerworld.models.oracle import Oracle
 from innerworld.models.rssm import RSSM
+from innerworld.models.sequence import SequenceModel
 from innerworld.models.vjepa2_ac import VJEPA2AC
 from innerworld.models.world_models import WorldModels
 from innerworld.types import Spec
@@ -25,6 +26,7 @@ MODELS: dict[str, type[WorldModel]] = {
     "jepa": JEPA,
     "oracle": Oracle,
     "rssm": RSSM,
+    "sequence": SequenceModel,
     "vjepa2_ac": VJEPA2AC,
     "world_models": WorldModels,
 }
@@ -38,6 +40,7 @@ __all__ = [
     "DinoWM",
     "Dreamer",
     "Oracle",
+    "SequenceModel",
     "WorldModels",
     "build",
     "config",

@@ -2,95 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, cast
+from typing import cast
 
 import torch
-from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator
 from torch import Generator, Tensor
 
-from innerworld.config import Config, build
-from innerworld.errors import UserError, choose
-from innerworld.models.rssm import RSSM, RSSMConfig
-from innerworld.policy.actor import ActorConfig
-from innerworld.policy.actor_critic import ActorCritic, ActorCriticConfig
-from innerworld.policy.critic import CriticConfig
+from innerworld.errors import UserError
+from innerworld.models.dreamer_config import PRESETS, DreamerConfig, world_kind
+from innerworld.policy.actor_critic import ActorCritic
 from innerworld.types import Clip, Obs, Spec, State, each
 from innerworld.world import Card, Roll, WorldModel
-
-
-class DreamerConfig(Config):
-    family: str = Field(default="rssm", description="the world model's family; one that tells reward")
-    world: SerializeAsAny[Config] = Field(default=RSSMConfig(), description="its settings", validate_default=True)
-    actor_critic: ActorCriticConfig = Field(default=ActorCriticConfig(), description="who learns to act in it")
-
-    @field_validator("world", mode="before")
-    @classmethod
-    def _of_its_family(cls, value: Any, info: ValidationInfo) -> Any:
-        """Plain values become settings of `family`; those of rssm's defaults mean any other family's own defaults."""
-        family = info.data.get("family", "rssm")  # missing where it was wrong itself
-        if family == "rssm" and isinstance(value, RSSMConfig):
-            return value
-        kind = _kind(family)
-        rssm = RSSMConfig()
-        if family != "rssm" and value in (rssm, rssm.model_dump(), rssm.model_dump(mode="json")):
-            return kind.Config()
-        if isinstance(value, Mapping):
-            return build(kind.Config, value, "world")
-        if not isinstance(value, kind.Config):
-            raise UserError(f"world: {type(value).__name__} is no settings of {family}, give it {kind.Config.__name__}")
-        return value
-
-
-def _v3(world: Config) -> DreamerConfig:
-    """Dreamer v3 in an RSSM of some size: actor and critic are as wide as its other networks."""
-    units = cast(RSSMConfig, world).units
-    return DreamerConfig(
-        world=world, actor_critic=ActorCriticConfig(actor=ActorConfig(units=units), critic=CriticConfig(units=units))
-    )
-
-
-_OLD = {"units": 400, "norm": "none", "activation": "elu", "outscale": 1.0}  # networks of v1 and v2
-_V1 = DreamerConfig(
-    # danijar/dreamer, `define_config`: learning rates 6e-4, of actor and critic 8e-5.
-    world=RSSM.presets["v1"],
-    actor_critic=ActorCriticConfig(
-        actor=ActorConfig(**_OLD, layers=4, continuous="tanh_normal", noise=0.3, rate=8e-5 / 6e-4),
-        critic=CriticConfig(**_OLD, kind="normal", slow_weight=0.0, rate=8e-5 / 6e-4),
-        gradients="dynamics",
-        discount=0.99,
-        entropy=0.0,
-        normalise=False,
-        replay=0.0,
-    ),
-)
-_V2 = DreamerConfig(
-    # danijar/dreamerv2, `atari`: learning rates 2e-4, 4e-5 and 1e-4.
-    world=RSSM.presets["v2"],
-    actor_critic=ActorCriticConfig(
-        actor=ActorConfig(**_OLD, layers=4, rate=4e-5 / 2e-4),
-        critic=CriticConfig(
-            **_OLD, layers=4, kind="normal", slow_weight=0.0, slow_target=True, slow_every=100, slow_rate=1.0, rate=0.5
-        ),
-        discount=0.999,
-        entropy=1e-3,
-        normalise=False,
-        replay=0.0,
-    ),
-)
-_V2_DMC = DreamerConfig(
-    # `dmc_vision`: learning rates 3e-4 and twice 8e-5; continuous actions learn through the world model.
-    world=RSSM.presets["v2-dmc"],
-    actor_critic=_V2.actor_critic.model_copy(
-        update={
-            "actor": _V2.actor_critic.actor.model_copy(update={"rate": 8e-5 / 3e-4}),
-            "critic": _V2.actor_critic.critic.model_copy(update={"rate": 8e-5 / 3e-4}),
-            "gradients": "dynamics",
-            "discount": 0.99,
-            "entropy": 1e-4,
-        }
-    ),
-)
 
 
 class Dreamer(WorldModel):
@@ -109,18 +30,11 @@ class Dreamer(WorldModel):
         backbone="block GRU, or another family's",
         paper="arXiv 2301.04104",
     )
-    presets: ClassVar[dict[str, Config]] = {
-        "v1": _V1,
-        "v2": _V2,
-        "v2-dmc": _V2_DMC,
-        "v3": _v3(RSSM.presets["1m"]),
-        **{f"v3-{size}": _v3(RSSM.presets[size]) for size in ("1m", "12m", "25m", "50m", "100m", "200m", "400m")},
-        "cpu": _v3(RSSM.presets["1m-strided"]),  # v3 with convolutions that a CPU can afford
-    }
+    presets = PRESETS
 
     def __init__(self, config: DreamerConfig, spec: Spec) -> None:
         super().__init__(config, spec)
-        self.world = _kind(config.family)(config.world, spec)
+        self.world = world_kind(config.family)(config.world, spec)
         width = _width(self.world, spec)
         self.actor_critic = ActorCritic(config.actor_critic, width, spec, self.world.discount())
         self.beliefs: State | None = None
@@ -142,7 +56,7 @@ class Dreamer(WorldModel):
             raise UserError(f"{family} cannot learn from a replay, whose clips go on in the middle: choose family=rssm")
         total, parts, beliefs = self.world.study(clip)
         acting, its = self.actor_critic.loss(self.world, beliefs, clip)
-        self.beliefs = each(Tensor.detach, beliefs)
+        self.beliefs = each(Tensor.detach, self.world.bare(beliefs))
         return total + acting, parts | its, beliefs
 
     def after_step(self) -> None:
@@ -203,15 +117,6 @@ class Dreamer(WorldModel):
 
     def reads(self, stored: Spec) -> list[str]:
         return self.world.reads(stored)
-
-
-def _kind(family: str) -> type[WorldModel]:
-    from innerworld.models import MODELS  # late: it names this file's family, too
-
-    kind = choose("family", family, MODELS)
-    if kind is Dreamer:
-        raise UserError("family=dreamer: Dreamer dreams of a world, not of itself: choose another family")
-    return kind
 
 
 @torch.no_grad()

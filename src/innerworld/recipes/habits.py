@@ -16,6 +16,9 @@ V3 = PLAIN.model_copy(
 V2 = PLAIN.model_copy(update={"lr": 2e-4, "eps": 1e-5, "weight_decay": 1e-6, "clip_grad": 100.0, "log_every": 10})
 V1 = PLAIN.model_copy(update={"lr": 6e-4, "clip_grad": 100.0, "log_every": 10})
 
+CONTROL = V3.model_copy(update={"steps": 4000, "lr": 1e-3, "warmup": 200, "final_lr_fraction": 0.03})
+STORM = PLAIN.model_copy(update={"lr": 1e-4, "weight_decay": 0.0, "clip_grad": 1000.0, "log_every": 10})
+
 HABITS: dict[str, dict[str, tuple[Online, TrainConfig]]] = {
     "dreamer": {
         # DreamerV3, `configs.yaml`: B16 x T64, LaProp. Its replay ratios are 32 (Atari) to 1024 (control from vectors).
@@ -29,6 +32,16 @@ HABITS: dict[str, dict[str, tuple[Online, TrainConfig]]] = {
         "v2": (Online(batch=50, length=50, ratio=156.25, prefill=5000, eval_every=EVERY), V2),
         # Dreamer: B50 x T50, 100 updates every 1000 environment steps, each action twice.
         "v1": (Online(batch=50, length=50, ratio=500, prefill=2500, action_repeat=2, eval_every=EVERY), V1),
+        # Ours: worlds of a few numbers, within half an hour on one core.
+        "control": (Online(envs=8, length=32, ratio=64, eval_every=EVERY), CONTROL),
+        # TransDreamer, `configs_atari.py`: B50 x T50, an update every 16 steps.
+        "transdreamer": (Online(batch=50, length=50, ratio=156.25, prefill=5000, eval_every=EVERY), V2),
+        # STORM, STORM.yaml: B16 x T64, DRAMA, train.yaml: B16 x T128; both an update at every step.
+        "storm": (Online(ratio=1024, prefill=1024, eval_every=EVERY), STORM),
+        "drama": (
+            Online(length=128, ratio=2048, prefill=1032, sampling="frequency", eval_every=EVERY),
+            V3.model_copy(update={"agc": 0.0, "clip_grad": 1000.0}),
+        ),
     }
 }
 """By family and by the beginning of the preset's name; the first is for a preset of another name, or none."""

@@ -203,6 +203,8 @@ def _restarts(model: WorldModel, clip: Clip) -> None:
     assert bool(loss.isfinite()), f"the loss of a clip of two episodes is {loss}"
     assert model.features(flatten(beliefs, 2)).shape == model.features(flatten(found, 2)).shape, "study: other beliefs"
     state = at(model.watch(clip), 2)
+    if not model.packed(state):  # it keeps no belief in a replay
+        return
     again = model.unpacked(model.packed(state))
     after = [model.features(model.predict(s, clip.action[:, 2])) for s in (state, again)]
     gap = (after[0] - after[1]).abs().max() / (1 + after[0].abs().max())
