@@ -2,11 +2,12 @@
 
     python docs/pictures.py runs/demo/jepa docs/demo.webp
     python docs/pictures.py runs/far/0/hjepa runs/far/1/hjepa docs/hjepa-curve.svg --parts predict above
+    python docs/pictures.py runs/0/cartpole runs/1/cartpole docs/dreamer-curve.svg --parts eval_return --linear
 
 A film (.webp), of one run. Left: the world as the agent walks through it, and in yellow the goal. Right: what it
 imagined before its first step, drawn as the most similar pictures that it has seen (a joint-embedding model cannot
-paint). Curves (.svg), of one run or several of a family: parts of the loss, each beside the others, against training
-steps. Curves need matplotlib.
+paint). Curves (.svg), of one run or several of a family: numbers of the log, such as parts of the loss, each beside the
+others, against training steps. Curves need matplotlib.
 """
 
 from __future__ import annotations
@@ -37,14 +38,15 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+", help="folders of runs")
     parser.add_argument("out", type=Path, help="the picture, .webp or .svg")
     parser.add_argument("--parts", nargs="+", default=["loss"], help="of the loss, as the log names them")
+    parser.add_argument("--linear", action="store_true", help="curves from 0, not of their logarithm")
     args = parser.parse_args()
     if args.out.suffix == ".svg":
-        curves(args.runs, args.out, args.parts)
+        curves(args.runs, args.out, args.parts, args.linear)
     else:
         film(args.runs[0], args.out)
 
 
-def curves(runs: list[Path], out: Path, parts: list[str]) -> None:
+def curves(runs: list[Path], out: Path, parts: list[str], linear: bool) -> None:
     """One panel for each part; one line for each run, named as the folder that it is in (its seed)."""
     from matplotlib import pyplot, ticker
 
@@ -56,7 +58,11 @@ def curves(runs: list[Path], out: Path, parts: list[str]) -> None:
         for run, colour in zip(runs, ("#0072b2", "#d55e00", "#009e73", "#cc79a7"), strict=False):
             rows = [(row["step"], row[part]) for row in read_log(run) if part in row]
             axis.plot(*zip(*rows, strict=True), color=colour, linewidth=1, label=f"seed {run.parent.name}")
-        axis.set(title=part, xlabel="training step", yscale="log")
+        axis.set(title=part, xlabel="training step")
+        if linear:
+            axis.set_ylim(bottom=0)
+            continue
+        axis.set_yscale("log")
         axis.minorticks_off()
         low, high = axis.get_ylim()
         axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if high < 500 * low else (1,)))

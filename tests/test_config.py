@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import permutations
+from typing import Any, Self
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field, ValidationError
+from pydantic import Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator, model_validator
 
 from innerworld.config import Config, build, differences, override
 from innerworld.errors import UserError, choose, nearest
@@ -21,6 +24,32 @@ class Outer(Config):
     rate: float = Field(default=0.1, description="rate")
     sensors: tuple[str, ...] = Field(default=(), description="names")
     inner: Inner = Field(default=Inner(), description="a part")
+
+
+class Wide(Config):
+    width: int = Field(default=4, description="channels")
+    deep: Inner = Field(default=Inner(), description="a part")
+
+
+class Changing(Config):
+    """The kind of `part` follows from `kind`; both or neither of `low` and `high`."""
+
+    kind: str = Field(default="inner", description="of part")
+    part: SerializeAsAny[Config] = Field(default=Inner(), description="a part", validate_default=True)
+    low: int = Field(default=0, description="at least")
+    high: int = Field(default=0, description="at most")
+
+    @field_validator("part", mode="before")
+    @classmethod
+    def _of_its_kind(cls, value: Any, info: ValidationInfo) -> Any:
+        kind = {"inner": Inner, "wide": Wide}[info.data["kind"]]
+        return kind() if value in (Inner(), Inner().model_dump()) else build(kind, value, "part")
+
+    @model_validator(mode="after")
+    def _both_or_neither(self) -> Self:
+        if (self.low == 0) != (self.high == 0):
+            raise UserError("give low and high, or neither")
+        return self
 
 
 def test_a_config_is_frozen() -> None:
@@ -51,6 +80,25 @@ def test_build_names_the_field_and_the_nearest() -> None:
 )
 def test_override(words: list[str], expected: Outer) -> None:
     assert override(Outer(), words) == expected
+
+
+@pytest.mark.parametrize(
+    "words",
+    list(permutations(["kind=wide", "part.width=8", "part.deep.width=9", "low=1"])),
+)
+def test_words_come_in_any_order(words: tuple[str, ...]) -> None:
+    """`kind` has keys of its own, also where one is set that both have; nothing is judged by half of the words."""
+    expected = Changing(kind="wide", part=Wide(width=8, deep=Inner(width=9)), low=1, high=2)
+    assert override(Changing(), [*words, "high=2"]) == override(Changing(), ["high=2", *words]) == expected
+
+
+def test_of_words_for_a_key_the_last_counts_and_a_whole_part_comes_before_what_is_in_it() -> None:
+    found = override(Outer(), ["inner.width=8", 'inner={"name": "b"}', "inner.width=9"])
+    assert found.inner == Inner(width=9, name="b")
+    with pytest.raises(UserError, match=r"unknown key 'part.deep.width'. Did you mean 'part.width'\?"):
+        override(Changing(), ["part.deep.width=2"])
+    with pytest.raises(UserError, match="give low and high"):
+        override(Changing(), ["low=1", "kind=wide", "part.deep.width=2"])
 
 
 @pytest.mark.parametrize(

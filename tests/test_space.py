@@ -22,11 +22,12 @@ def test_where_nobody_tells_nothing_is_refused(monkeypatch):
 
 
 def test_the_narrowest_limit_counts(monkeypatch, tmp_path):
-    limit, used = tmp_path / "limit", tmp_path / "used"
+    limit, used, uses = tmp_path / "limit", tmp_path / "used", tmp_path / "uses"
     limit.write_text("3000\n")
     used.write_text("1000\n")
-    monkeypatch.setattr(space, "LIMITS", ((str(limit), str(used)), ("/no/such", "/no/such")))
-    assert space.free_bytes(CPU) == 2000
+    uses.write_text("anon 700\ninactive_file 200\nactive_file 100\n")
+    monkeypatch.setattr(space, "LIMITS", ((str(limit), str(used), str(uses)), ("/no/such",) * 3))
+    assert space.free_bytes(CPU) == 2300  # what is kept of files makes room
     limit.write_text("max\n")
     monkeypatch.setattr(space, "_of_the_machine", lambda: 10**9)
     assert space.free_bytes(CPU) == 10**9

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -30,21 +31,28 @@ def build(kind: type[C], values: Mapping[str, Any], where: str = "") -> C:
 def override(config: C, words: Sequence[str]) -> C:
     """A copy of `config` with `a.b=value` words applied, each value read as JSON, else as text.
 
-    Raises `UserError` for a word without `=`, an unknown key (naming the nearest) or a value of the wrong type.
+    Words of fewer dots first, whatever their order, for they may decide what other keys there are: `family=sequence`
+    brings `world.backbone.kind`. Of those with as many the later ones count. Raises `UserError` for a word without `=`,
+    an unknown key (naming the nearest) or a value of the wrong type.
     """
-    values = config.model_dump()
     for word in words:
-        key, equals, text = word.partition("=")
-        if not equals:
+        if "=" not in word:
             raise UserError(f"cannot read {word!r}: write overrides as key=value, for example steps=100")
-        if _holder(values, key) is None:  # what was set before may have brought other keys with it: family=jepa
-            config = build(type(config), values)
-            values = config.model_dump()
-        at = _holder(values, key)
-        if at is None:
-            raise UserError(f"unknown key {key!r}.{nearest(key, dotted(config))}")
-        at[key.split(".")[-1]] = _value(text)
-    return build(type(config), values)
+    for _, group in groupby(sorted(words, key=_dots), key=_dots):
+        values = config.model_dump()
+        for word in group:
+            key, _, text = word.partition("=")
+            at = _holder(values, key)
+            if at is None:
+                raise UserError(f"unknown key {key!r}.{nearest(key, dotted(config))}")
+            at[key.split(".")[-1]] = _value(text)
+        config = build(type(config), values)
+    return config
+
+
+def _dots(word: str) -> int:
+    """How deep a word's key lies."""
+    return word.partition("=")[0].count(".")
 
 
 def _holder(values: dict[str, Any], key: str) -> dict[str, Any] | None:

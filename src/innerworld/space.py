@@ -8,10 +8,15 @@ import torch
 
 from innerworld.errors import UserError
 
-LIMITS = (  # of a container: how much it may use, how much it does
-    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
-    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+LIMITS = (  # of a container: how much it may use, how much it does, and what for
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current", "/sys/fs/cgroup/memory.stat"),
+    (
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+        "/sys/fs/cgroup/memory/memory.usage_in_bytes",
+        "/sys/fs/cgroup/memory/memory.stat",
+    ),
 )
+FILES = ("inactive_file", "active_file")  # copies of what is on the disk, which make room for who asks
 
 
 def room_for(needed: int, device: torch.device, what: str, remedy: str) -> None:
@@ -42,8 +47,10 @@ def _of_the_machine() -> int | None:
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")), None)
 
 
-def _of_a_container(limit: str, used: str) -> int | None:
+def _of_a_container(limit: str, used: str, uses: str) -> int | None:
     try:
-        return max(0, int(Path(limit).read_text(encoding="ascii")) - int(Path(used).read_text(encoding="ascii")))
+        most, now = (int(Path(path).read_text(encoding="ascii")) for path in (limit, used))
+        lines = map(str.split, Path(uses).read_text(encoding="ascii").splitlines())
+        return max(0, most - now + sum(int(size) for name, size in lines if name in FILES))
     except (OSError, ValueError):  # none, or "max"
         return None

@@ -176,6 +176,35 @@ def test_who_keeps_a_map_of_the_context_knows_what_it_saw_and_guesses_the_rest()
     assert 0.1 < seen.mean() < 0.95
 
 
+@pytest.mark.parametrize("share", [0.0, 0.4])
+def test_the_ceiling_is_reached_by_a_map_and_the_actions_alone(share: float) -> None:
+    """It begins its map where it stands, is told no place, and takes a way that it has not seen for free."""
+    config, context = RevisitConfig(cells=11, size=24, steps=120), 40
+    clip = walks(config, 24, context, share=share)
+    asked = RevisitVector(24, config).questions(clip.obs["state"].numpy(), context, "symbols")
+    symbols, actions = clip.obs["symbols"].numpy().reshape(24, 121, 9, 7), clip.action.argmax(-1).tolist()
+    right = np.zeros(len(asked), bool)
+    for row in range(24):
+        known: dict[tuple[int, int], int] = {}
+        here, way, windows = (0, 0), 0, []
+        for t in range(121):
+            (dx, dy), (rx, ry) = [(1, 0), (0, 1), (-1, 0), (0, -1)][way], [(0, 1), (-1, 0), (0, -1), (1, 0)][way]
+            cells = [(f * dx + r * rx, f * dy + r * ry) for f in (2, 1, 0) for r in (-1, 0, 1)]
+            windows.append([(here[0] + x, here[1] + y) for x, y in cells])
+            if t <= context:
+                known |= {cell: int(what.argmax()) - 1 for cell, what in zip(windows[t], symbols[row, t], strict=True)}
+            if t == 120:
+                break
+            way = (way + {0: 0, 1: -1, 2: 1}[actions[row][t]]) % 4
+            ahead = (here[0] + dx, here[1] + dy)
+            here = ahead if actions[row][t] == 0 and known.get(ahead) != -1 else here
+        for q in np.flatnonzero(asked.row == row):
+            cell = windows[asked.time[q]][asked.where[q, 0] // 7]
+            right[q] = known.get(cell) == asked.answer[q]
+            assert (cell in known) == (asked.lag[q] != NEVER)
+    assert right[asked.lag != NEVER].all() and (asked.lag != NEVER).sum() > 300
+
+
 def test_the_lag_counts_from_the_last_sight_within_the_context() -> None:
     """On the spot: turning right four times shows at time 4 what was seen at 0, and context ends at 1."""
     worlds = RevisitVector(1, SMALL)

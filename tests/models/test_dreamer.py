@@ -15,6 +15,7 @@ from innerworld.errors import UserError
 from innerworld.models import JEPA, RSSM
 from innerworld.models.dreamer import Dreamer
 from innerworld.models.dreamer_config import DreamerConfig
+from innerworld.models.sequence_config import BackboneConfig, SequenceConfig
 from innerworld.models.world_models import WorldModels
 from innerworld.policy import ActorCriticConfig
 from innerworld.testing.world_model import random_clip
@@ -84,6 +85,19 @@ def test_settings_of_the_world_are_those_of_its_family() -> None:
     assert isinstance(other, DreamerConfig) and other.world == WorldModels.Config()
     for each_config in (config, other):
         assert DreamerConfig.model_validate(json.loads(each_config.model_dump_json())) == each_config
+
+
+def test_a_family_brings_its_settings_whatever_the_order_of_the_words() -> None:
+    words = ["world.units=8", "family=sequence", "world.backbone.kind=gru"]
+    config = models.config("dreamer", "v3", words)
+    assert isinstance(config, DreamerConfig)
+    expected = SequenceConfig(units=8, backbone=BackboneConfig(kind="gru"))
+    assert config.world == expected == models.config("dreamer", "v3", words[::-1]).world  # type: ignore[attr-defined]
+    for preset, family in (("v3-12m", "sequence"), ("control", "sequence"), ("storm", "rssm")):
+        with pytest.raises(UserError, match=f"^world has settings of .*, not of {family}: set world={{}} for"):
+            models.config("dreamer", preset, [f"family={family}", "world.units=8"])
+        begun = models.config("dreamer", preset, ["world={}", "world.units=8", f"family={family}"])
+        assert begun.world == models.config(family, None, ["units=8"])  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

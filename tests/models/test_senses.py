@@ -6,8 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from innerworld.models.senses import Decoder, Encoder, SensesConfig
-from innerworld.types import Spec
+from innerworld.models.rssm import RSSM
+from innerworld.models.rssm_config import RSSMConfig
+from innerworld.models.senses import Decoder, Encoder, SensesConfig, VectorScale
+from innerworld.nn.sensors import symlog
+from innerworld.types import Clip, Obs, Spec
 
 LATENT = 32 * 32
 ATARI = Spec({"pixels": (64, 64, 3)}, 6, discrete=True)
@@ -135,6 +138,87 @@ def test_images_have_a_norm_of_their_own_or_that_of_all_layers():
         parts = nn.ModuleList([Encoder(config, TINY, []), Decoder(config, TINY, 0, 4, 2)])
         kinds = [type(layer).__name__ for layer in parts.modules()]
         assert [kind for kind in kinds if kind in ("RMSNorm", "BatchNorm2d")] == norms
+
+
+ARM = Spec({"joint.angle": (2,), "pixels": (16, 16, 3), "joint.speed": (3,)}, 2)
+
+
+def readings(b: int = 50, t: int = 4) -> Obs:
+    """Two vectors of very different sizes, one number of which is constant."""
+    torch.manual_seed(0)
+    angle = torch.randn(b, t + 1, 2) * torch.tensor([1e-3, 20.0]) + torch.tensor([0.0, -300.0])
+    speed = torch.randn(b, t + 1, 3) * torch.tensor([1.0, 5.0, 0.0]) + torch.tensor([2.0, 0.0, 9.81])
+    pictures = torch.randint(0, 256, (b, t + 1, 16, 16, 3), dtype=torch.uint8)
+    return {"joint.angle": angle, "pixels": pictures, "joint.speed": speed}
+
+
+@pytest.mark.parametrize("pressed", [False, True])
+@pytest.mark.parametrize("standardise", [False, True])
+def test_vectors_are_standardised_then_pressed_and_come_back(standardise: bool, pressed: bool):
+    scale, obs = VectorScale(SensesConfig(standardise=standardise, symlog=pressed), ARM), readings()
+    scale.see(obs)
+    for name in ARM.vectors():
+        rows = obs[name]
+        expected = rows
+        if standardise:
+            deviation = rows.std((0, 1), correction=0)
+            expected = (rows - rows.mean((0, 1))) / torch.where(deviation > 1e-4, deviation, 1.0)
+        expected = symlog(expected) if pressed else expected
+        told = scale.squeezed(name, rows)
+        torch.testing.assert_close(told, expected, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(scale.stretched(name, told), rows, rtol=1e-4, atol=1e-4)
+    assert (len(scale.state_dict()) == 0) == (not standardise)
+
+
+def test_each_sensor_has_a_standard_of_its_own_and_pictures_none():
+    scale, obs = VectorScale(SensesConfig(standardise=True), ARM), readings()
+    scale.see(obs)
+    means = [value for name, value in scale.state_dict().items() if name.endswith("mean")]
+    assert len(means) == 2
+    for mean, name in zip(means, ARM.vectors(), strict=True):
+        torch.testing.assert_close(mean, obs[name].mean((0, 1)), rtol=1e-4, atol=1e-4)
+    blind = VectorScale(SensesConfig(standardise=True), TINY)
+    blind.see({"pixels": obs["pixels"]})
+    assert not blind.state_dict()
+
+
+def test_only_training_teaches_the_standard_and_what_is_decoded_has_the_worlds_units():
+    small = {"depth": 2, "mults": (1, 2), "kernel": 4, "image": "strided", "units": 8, "layers": 1}
+    tiny = {"deter": 8, "hidden": 8, "blocks": 2, "stoch": 2, "classes": 2}
+    config = RSSMConfig.model_validate(small | tiny | {"standardise": True, "symlog": False})
+    model, other = RSSM(config, ARM), RSSM(config, ARM)
+    obs, (b, t) = readings(), (50, 4)
+    clip = Clip(obs, torch.zeros(b, t, 2), torch.zeros(b, t), torch.zeros(b, t, dtype=torch.bool))
+    model.loss(clip)
+    counts = [value for name, value in model.state_dict().items() if name.endswith("count")]
+    assert [int(count) for count in counts] == [b * (t + 1)] * 2
+    model.eval()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    model.loss(clip)
+    told = model.decode(model.encode(clip.at(0)))
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    for name in ARM.vectors():  # untaught it tells about the mean, to a few deviations
+        spread = obs[name].std((0, 1), correction=0)
+        away = (told[name] - obs[name].mean((0, 1))).abs().amax(0)
+        assert bool((away < 5 * torch.where(spread > 1e-4, spread, 1.0)).all())
+    other.load_state_dict(before)
+    again = other.eval().decode(other.encode(clip.at(0)))
+    assert all(torch.equal(value, again[name]) for name, value in told.items())
+
+
+@pytest.mark.parametrize("standardise", [False, True])
+def test_vectors_are_compared_as_they_are_seen(standardise: bool):
+    """Two states whose vectors lie one deviation apart are 1 away in standard numbers, else as far as the numbers."""
+    config = SensesConfig(standardise=standardise, symlog=False, units=4, layers=1)
+    spec, obs = Spec({"joint.angle": (2,)}, 2), readings()
+    encoder, decoder = Encoder(config, spec, []), Decoder(config, spec, 0, 2, 1)
+    encoder.scale.see(obs)
+    decoder.mlp = nn.Identity()  # pyright: ignore   what it is given is what it tells
+    a, b = obs["joint.angle"][0, :2], obs["joint.angle"].std((0, 1), correction=0)
+    feat = encoder.scale.squeezed("joint.angle", torch.stack([a[0], a[0] + b]))
+    place = decoder.place(feat[:, :0], feat)
+    assert (place[1] - place[0]).tolist() == pytest.approx([1, 1] if standardise else b.tolist(), rel=1e-2)
+    torch.testing.assert_close(decoder.sensors(feat[:, :0], feat, encoder.scale)["joint.angle"][1], a[0] + b)
 
 
 def _count(module: nn.Module) -> int:

@@ -1,6 +1,7 @@
 """Sequence models: sizes as published, beliefs along a clip, and imagining from all of them at once."""
 
 from dataclasses import replace
+from typing import cast
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from innerworld import space
 from innerworld.errors import UserError
 from innerworld.models import build, config
 from innerworld.models.sequence import MEMORY, SequenceModel
+from innerworld.nn.absolute import AbsoluteTransformer
 from innerworld.testing.world_model import random_actions, random_clip
 from innerworld.types import Spec, State, each
 from innerworld.world import flatten
@@ -135,10 +137,24 @@ def test_a_blank_memory_guesses_nothing() -> None:
     assert seen[0].shape == (2 + 3, 16)  # of 8 beliefs without three: twice time 0, and where an episode begins
 
 
-def test_recomputing_changes_nothing() -> None:
+def test_where_nothing_is_guessed_no_kl_counts() -> None:
+    """As in the shortest clip, within which an episode begins: its loss and its gradients are finite."""
+    clip = replace(random_clip(VECTOR, b=2, t=1), first=torch.ones(2, 2, dtype=torch.bool))
+    for free in ("each", "mean"):
+        model = _made("gru", f"free={free}")
+        loss, parts = model.loss(clip)
+        loss.backward()
+        assert parts["kl"] == 0 and bool(loss.isfinite())
+        assert all(bool(p.grad.isfinite().all()) for p in model.parameters() if p.grad is not None)
+
+
+@pytest.mark.parametrize("kind", ["hybrid", "learned"])
+def test_recomputing_changes_nothing(kind: str) -> None:
     clip, found = random_clip(VECTOR, b=2, t=6), []
     for recompute in ("false", "true"):
-        model = _made("hybrid", f"recompute={recompute}").train()
+        model = _made(kind, f"recompute={recompute}", "backbone.dropout=0.1").train()
+        if kind == "learned":
+            assert cast(AbsoluteTransformer, model.backbone).recompute == (recompute == "true")
         torch.manual_seed(1)
         loss, _, _ = model.study(clip)
         loss.backward()
@@ -204,6 +220,11 @@ def test_a_memory_of_other_rows_is_refused() -> None:
         few = {name: value[:2] if name.startswith(MEMORY) else value for name, value in state.items()}
         with pytest.raises(UserError, match="3"):
             model.predict(few, torch.zeros(3, 2))
+
+
+def test_a_hybrid_has_attention() -> None:
+    with pytest.raises(UserError, match="2 layers with attention in every 8th has none"):
+        _made("mamba2", "backbone.kind=hybrid", "backbone.attention_every=8")
 
 
 def test_absolute_positions_do_not_mix_with_other_layers() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from innerworld.models.standard import Standard
@@ -22,6 +23,27 @@ def test_what_never_changes_is_not_blown_up() -> None:
     standard = Standard(2)
     standard.see(torch.tensor([[5.0, 1.0], [5.0, 2.0]]))
     assert standard(torch.tensor([5.5, 1.5])).tolist() == [0.5, 0.0]
+
+
+@pytest.mark.parametrize("value", [0.1, -9.81, 1000.1, 123456.7])
+def test_a_large_constant_is_not_blown_up_by_the_rounding_of_its_mean(value: float) -> None:
+    standard, sizes = Standard(1), torch.Generator().manual_seed(0)
+    for _ in range(50):
+        standard.see(torch.full((int(torch.randint(1, 1100, (), generator=sizes)), 1), value))
+    torch.testing.assert_close(standard(torch.tensor([value + 1])), torch.ones(1), rtol=0.05, atol=0)
+
+
+def test_back_is_what_it_was_given() -> None:
+    x = torch.tensor([[3.0, -2.0, 7.0]])
+    standard = Standard(3)
+    assert torch.equal(standard.back(x), x)  # before anything was seen
+    rows = torch.randn(100, 3, generator=torch.Generator().manual_seed(0)) * torch.tensor([1e-3, 50.0, 0.0])
+    rows += torch.tensor([0.0, 500.0, 7.0])
+    standard.see(rows)
+    torch.testing.assert_close(standard.back(standard(rows)), rows)
+    torch.testing.assert_close(standard.back(torch.zeros(1, 3))[0], rows.mean(dim=0))
+    torch.testing.assert_close(standard.back(torch.ones(1, 3))[0, :2], (rows.mean(0) + rows.std(0, correction=0))[:2])
+    assert standard.back(standard(torch.tensor([[0.0, 0.0, 8.0]])))[0, 2] == 8  # of what never changed, too
 
 
 def test_before_anything_was_seen_numbers_stay() -> None:

@@ -180,6 +180,22 @@ def test_dropout_is_for_training_and_not_for_acting() -> None:
     torch.testing.assert_close(stepped(layer, x), expected)
 
 
+@BOTH
+def test_recomputing_changes_nothing_and_reads_twice(kind: str) -> None:
+    found, reads = [], []
+    for recompute in (False, True):
+        layer, x = transformer(kind).train(), noise(2, T, DIM).requires_grad_()
+        layer.recompute = recompute
+        for block in layer._blocks:
+            block.qkv.register_forward_hook(lambda *_, recompute=recompute: reads.append(recompute))
+        torch.manual_seed(1)
+        out = layer(x, episodes())
+        found.append([out, *torch.autograd.grad(out.square().sum(), [x, *layer.parameters()])])
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(one, two, rtol=0, atol=1e-5)
+    assert reads == 2 * [False] + 4 * [True]
+
+
 def test_what_positions_do_not_allow_is_told() -> None:
     with pytest.raises(UserError, match="context of 64 tokens"):
         AbsoluteTransformer(DIM, 2, HEADS, 16, positions=64, context=64)
@@ -198,8 +214,9 @@ def test_what_positions_do_not_allow_is_told() -> None:
 
 
 @torch.no_grad()
-def test_a_long_clip_of_short_episodes_is_allowed() -> None:
+def test_a_long_clip_is_refused_whatever_its_episodes() -> None:
+    """It would be right while episodes are short, and end a run once an agent survives."""
     layer, x = transformer(positions=6, context=3), noise(2, T, DIM)
-    first = torch.zeros(2, T, dtype=torch.bool)
-    first[:, 4] = True
-    torch.testing.assert_close(layer(x, first)[:, 4:], layer(x[:, 4:]), rtol=0, atol=1e-5)
+    first = torch.arange(T).remainder(3).eq(0).expand(2, -1)
+    with pytest.raises(UserError, match="longer than 6 positions"):
+        layer(x, first)

@@ -232,6 +232,14 @@ def test_what_is_shared_is_not_copied() -> None:
     assert found.keys.shape == (2 * T, HEADS, 4, 4) and found.keys.data_ptr() == own["keys"].data_ptr()
 
 
+@torch.no_grad()
+def test_windows_of_one_slot_that_lie_apart_are_not_one_window_that_slides() -> None:
+    """The stride of a single slot means nothing: here futures lie one and a half of it apart."""
+    windows = noise(200).as_strided((2, 4, 1, 1, 4), (100, 12, 4, 8, 1))
+    found = past(windows, windows, torch.ones(2, 4, dtype=torch.long))
+    assert torch.equal(found.keys, windows.flatten(0, 1))
+
+
 class Made(TorchDispatchMode):
     """Every storage that is made within."""
 

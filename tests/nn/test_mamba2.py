@@ -147,6 +147,18 @@ def test_under_autocast_the_state_stays_precise():
     torch.testing.assert_close(y, net(x, cuts(0)), atol=0.1, rtol=0.1)
 
 
+@torch.no_grad()
+def test_a_trace_in_half_precision_is_rounded_once():
+    """Not at every token: of a state that decays slowly that would lose what is small beside it."""
+    net = stack(layers=1)
+    torch.nn.init.constant_(dict(net.named_parameters())["layers.0.dt_bias"], -6.0)
+    x = tokens(B, 400).bfloat16()
+    with torch.autocast("cpu", torch.bfloat16):
+        full, half = (net.trace(like)[1]["0.state"][:, -1] for like in (x.float(), x))
+    assert half.dtype == torch.bfloat16
+    torch.testing.assert_close(half, full.bfloat16(), rtol=0.01, atol=1e-6)
+
+
 def test_drama_has_as_many_parameters_as_the_paper_says():
     """Two layers, and around them its stem (Linear and norm) and a last norm: 3.74 M with Pong's six actions."""
     layers = Stack([Mamba2(512, Mamba2.Config(), layers=2) for _ in range(2)])

@@ -258,5 +258,10 @@ def test_dropout_is_for_training():
     x = clip(2, 8)[0]
     for layer in (FeedForward(D, 12, dropout=0.5), S4Layer(D, 4, dropout=0.5), S5Layer(D, 4, dropout=0.5)):
         assert not torch.equal(layer(x), layer(x))
+        steps = stepped(layer, x, None)[0]
+        memory = {part: value[:, None] for part, value in layer.blank(2, x).items()}
+        rolled = layer.roll(memory, 1)(x[:, :1])
         layer.eval()
         assert torch.equal(layer(x), layer(x))
+        torch.testing.assert_close(steps, layer(x), rtol=0, atol=1e-5)  # acting and imagining are without
+        torch.testing.assert_close(rolled, layer(x)[:, :1], rtol=0, atol=1e-5)

@@ -112,7 +112,8 @@ class RevisitVector(Lawful):
         """Of which colour is each tile that comes into view after time `context`? States `n t+1 s` of whole episodes.
 
         The lag counts from when the tile was last in view until `context`; a tile that was not is a question that only
-        luck answers, and shows what that is worth.
+        luck answers, and shows what that is worth. An episode's questions end where the agent runs into a wall that was
+        not in view until `context`: who is not shown that it was stopped does not know where it is from then on.
         """
         n, times = state.shape[:2]
         if not 0 <= context < times - 1 or (state[:, 0, TIME] != 0).any():
@@ -141,6 +142,9 @@ class RevisitVector(Lawful):
         inside = self.inside(window)
         at = np.where(inside[..., None], window, 0)
         tile = np.asarray(inside & (maze[at[..., 1], at[..., 0]] >= 0))  # t v²
+        ahead = self._cells_at(state, np.array([[0, 1]]))[:, 0]  # t 2
+        stayed = (state[1:, X:CHANCE] == state[:-1, X:CHANCE]).all(1)  # stopped by the wall ahead
+        known = np.zeros(maze.shape, bool)  # in view up to the context
         seen = np.full(maze.shape, NEVER)  # when last, up to the context
         before = np.zeros(maze.shape, bool)  # in view a step ago
         found = []
@@ -149,6 +153,9 @@ class RevisitVector(Lawful):
             x, y = cells[here].T
             if t <= context:
                 seen[y, x] = t
+                known[window[t, inside[t], 1], window[t, inside[t], 0]] = True
+            elif stayed[t - 1] and not known[ahead[t, 1], ahead[t, 0]]:
+                break
             else:
                 for place, i, j in zip(here[~before[y, x]], x[~before[y, x]], y[~before[y, x]], strict=True):
                     lag = NEVER if seen[j, i] == NEVER else t - seen[j, i]

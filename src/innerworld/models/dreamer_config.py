@@ -45,10 +45,18 @@ class DreamerConfig(Config):
         if family != "rssm" and value in (rssm, rssm.model_dump(), rssm.model_dump(mode="json")):
             return kind.Config()
         if isinstance(value, Mapping):
+            _refuse_another(value, family)
             return build(kind.Config, value, "world")
         if not isinstance(value, kind.Config):
             raise UserError(f"world: {type(value).__name__} is no settings of {family}, give it {kind.Config.__name__}")
         return value
+
+
+def _refuse_another(values: Mapping[str, Any], family: str) -> None:
+    """Whole settings of another family are a preset's, whose family was changed: one line instead of one for a key."""
+    for other, its in (("rssm", RSSMConfig), ("sequence", SequenceConfig)):
+        if other != family and values.keys() == its.model_fields.keys():
+            raise UserError(f"world has settings of {other}, not of {family}: set world={{}} for {family}'s defaults")
 
 
 def _v3(world: Config) -> DreamerConfig:
@@ -102,11 +110,13 @@ _V2_DMC = DreamerConfig(
 )
 _1M = _v3(RSSMS["1m"])
 _CONTROL = _1M.model_copy(
-    # v3-1m for worlds of a few numbers: V3 sees them in symlog, which presses together what is far from 0 and leaves
-    # small numbers small. Fewer starts and other rates learn in a hundredth of the updates that V3 takes.
+    # v3-1m for worlds of a few numbers. V3 sees them in symlog, which presses together what is far from 0 and leaves
+    # small numbers small, and a number is worth too little beside the KL to be known well: so they are standardised and
+    # the KL weighs a tenth. Ends are rare once it can act, and all there is to fear: they weigh ten times. Fewer starts
+    # and higher rates learn in a hundredth of V3's updates.
     update={
         "world": cast(RSSMConfig, _1M.world).model_copy(
-            update={"standardise": True, "symlog": False, "free_nats": 0.1}
+            update={"standardise": True, "symlog": False, "free_nats": 0.1, "dyn": 0.1, "rep": 0.02, "continues": 10.0}
         ),
         "actor_critic": _1M.actor_critic.model_copy(
             update={

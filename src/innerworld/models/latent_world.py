@@ -304,7 +304,12 @@ def build_mlp(
 def kl_terms(posterior: Latent, prior: Latent, config: LatentWorldConfig) -> tuple[Tensor, Tensor, Tensor]:
     """dyn, rep and the KL itself, means of all beliefs. Nats are free of each (V3), or of the mean (Dreamer v1, v2)."""
     dyn, rep = balanced_kl(posterior, prior, free_nats=0.0)
-    kl = dyn.mean()
+    kl = _mean(dyn)
     if config.free == "each":
-        return dyn.clamp(min=config.free_nats).mean(), rep.clamp(min=config.free_nats).mean(), kl
-    return kl.clamp(min=config.free_nats), rep.mean().clamp(min=config.free_nats), kl
+        return _mean(dyn.clamp(min=config.free_nats)), _mean(rep.clamp(min=config.free_nats)), kl
+    return kl.clamp(min=config.free_nats), _mean(rep).clamp(min=config.free_nats), kl
+
+
+def _mean(of: Tensor) -> Tensor:
+    """Of none 0: where an episode begins at every time of a clip, nothing was guessed."""
+    return of.mean() if of.numel() else of.sum()

@@ -53,6 +53,7 @@ def build_backbone(config: BackboneConfig, recompute: bool) -> tuple[Layer, int]
             config.activation,
             config.every,
             config.eps,
+            recompute,
         )
         return layer, config.dim * (config.layers if config.every else 1)
     finish = None if config.norm == "none" else norm_layer(config.norm, config.dim)
@@ -61,6 +62,11 @@ def build_backbone(config: BackboneConfig, recompute: bool) -> tuple[Layer, int]
 
 def _layers(config: BackboneConfig) -> Iterator[Layer]:
     """Layers of the stack; a feed-forward layer follows those that have none of their own."""
+    if config.kind == "hybrid" and config.attention_every > config.layers:
+        raise UserError(
+            f"a hybrid of {config.layers} layers with attention in every {config.attention_every}th has none: "
+            f"set backbone.attention_every={config.layers}, or more backbone.layers"
+        )
     for i in range(1, config.layers + 1):
         kind = config.kind
         if kind == "hybrid":

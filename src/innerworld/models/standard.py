@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from innerworld.team import mean_of_all, rows_of_all
 
-SMALLEST = 1e-6  # deviation, below which a number is taken for a constant
+SMALLEST = 1e-6  # deviation, as a share of the mean if that is above 1: below it a number is constant but for rounding
 
 
 class Standard(nn.Module):
@@ -45,4 +45,4 @@ class Standard(nn.Module):
     def _deviation(self) -> Tensor:
         """`n`; 1 where the number never changed."""
         deviation = (self.square / self.count.clamp(min=1)).sqrt()
-        return torch.where(deviation > SMALLEST, deviation, 1.0)
+        return torch.where(deviation > SMALLEST * self.mean.abs().clamp(min=1), deviation, 1.0)

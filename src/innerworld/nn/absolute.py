@@ -8,11 +8,12 @@ there with keys and values that are computed once.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from innerworld.errors import UserError
 from innerworld.nn.attention import AttentionBlock, Norms, begins
@@ -32,8 +33,9 @@ class AbsoluteTransformer(Layer):
     one, until positions are exhausted; `trim` forgets all but the last `context - 1`, so that whoever steps and then
     trims reads `context` tokens each time, as STORM (16) and TransDreamer (48) do when they act. The memories of a
     trace are trimmed. With `every`, the outputs of all blocks side by side, `b t depth·d` (TransDreamer), else those of
-    the last. Dropout is for `forward` and `trace` in training. Raises `UserError` for heads that do not divide and a
-    context longer than the positions allow.
+    the last. Dropout is for `forward` and `trace` in training; `recompute` saves memory there: what is within a
+    block is computed twice. Raises `UserError` for heads that do not divide and a context longer than the positions
+    allow.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class AbsoluteTransformer(Layer):
         activation: Activation = "relu",
         every: bool = False,
         eps: float = 1e-6,
+        recompute: bool = False,
     ) -> None:
         super().__init__()
         if not 1 <= context < positions:
@@ -59,6 +62,7 @@ class AbsoluteTransformer(Layer):
                 "choose a shorter context or more positions"
             )
         self.dim, self.positions, self.context, self.every, self.dropout = dim, positions, context, every, dropout
+        self.recompute = recompute
         parts = [AttentionBlock(dim, heads, mlp, head_dim, norm, dropout, activation, eps) for _ in range(depth)]
         self.blocks = nn.ModuleList(parts)
         self.norm = nn.LayerNorm(dim, eps=eps) if norm == "post" else nn.Identity()
@@ -71,7 +75,7 @@ class AbsoluteTransformer(Layer):
         b, t = x.shape[:2]
         begin = begins(first, b, t, x.device)
         position = torch.arange(t, device=x.device) - begin
-        if t > self.positions and int(position.max()) >= self.positions:
+        if t > self.positions:  # also where episodes are shorter: tomorrow's may not be
             raise UserError(f"a clip of {t} tokens is longer than {self.positions} positions: cut it, or allow more")
         return self._read(x, position, None if first is None else begin, self.dropout if self.training else 0.0)
 
@@ -147,10 +151,11 @@ class AbsoluteTransformer(Layer):
         """Tokens `b t d` at positions `b t`; each sees those from its `begin` (`b t`, or `b 1` for all) to itself."""
         x = self._placed(x, position, dropout)
         seen = None if begin is None else _seen(begin, x.shape[1])
+        again = self.recompute and self.training and torch.is_grad_enabled()
         outs = []
         for block in self._blocks:
-            mixed = _attend(*block.project(x), seen, dropout)
-            x = block.finish(x, mixed, dropout)
+            given = (block, x, seen, dropout)
+            x = cast(Tensor, checkpoint(_pass, *given, use_reentrant=False)) if again else _pass(*given)
             outs.append(x)
         return self._chosen(outs)
 
@@ -195,6 +200,10 @@ def _seen(begin: Tensor, t: int) -> Tensor:
     now = torch.arange(t, device=begin.device)
     causal = (now <= now[:, None]) & (now >= begin[..., None])
     return (causal | (now == now[:, None]))[:, None]
+
+
+def _pass(block: AttentionBlock, x: Tensor, seen: Tensor | None, dropout: float) -> Tensor:
+    return block.finish(x, _attend(*block.project(x), seen, dropout), dropout)
 
 
 def _attend(q: Tensor, keys: Tensor, values: Tensor, seen: Tensor | None, dropout: float) -> Tensor:

@@ -60,7 +60,10 @@ class Layer(nn.Module, ABC):
 
     @abstractmethod
     def held(self, b: int, k: int, horizon: int, shared: bool) -> int:
-        """Numbers that `roll` holds at most, beside what it was given; `shared`: futures share their row's past."""
+        """Numbers that `roll` holds at most, beside what it was given; `shared`: futures share their row's past.
+
+        Without gradients: what a graph keeps of every step is not counted.
+        """
 
 
 class Stack(Layer):

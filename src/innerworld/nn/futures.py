@@ -179,7 +179,9 @@ def _shift(windows: Tensor) -> int | None:
     apart, slot = windows.stride(1), windows.stride(3)
     if apart == 0:
         return 0
-    shift = apart // slot if slot and apart % slot == 0 else slots
+    if not slot or apart % slot:
+        return None
+    shift = apart // slot
     return shift if shift < max(slots, 2) else None
 
 

@@ -91,7 +91,8 @@ class Mamba2(Layer):
         begins, within = first, _within(None if first is None else first[:, :-1])
         projected = self._project(x)
         b, t = x.shape[:2]
-        states = x.new_empty(b, t + 1, self.heads, self.config.state, self.config.head)
+        # A recurrence in half precision would lose small changes, so these are rounded when all are there.
+        states = projected.new_empty(b, t + 1, self.heads, self.config.state, self.config.head)
         states[:, 0] = 0
         parts, done = [], 0
         for part, cut in self._parts(projected, within):
@@ -102,7 +103,8 @@ class Mamba2(Layer):
         if begins is not None:
             states.masked_fill_(begins[..., None, None, None], 0)
         mixed = projected.detach().split(self.sizes, dim=-1)[1]
-        memory = {"state": states, "past": before(pasts(mixed, self.config.width, within).to(x.dtype), begins)}
+        past = before(pasts(mixed, self.config.width, within).to(x.dtype), begins)
+        memory = {"state": states.to(x.dtype), "past": past}
         return x + self._finish(torch.cat(parts)), memory
 
     def step(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:

@@ -9,6 +9,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from innerworld.errors import UserError
 from innerworld.nn.backbone import Layer, Memory, Roll
@@ -18,34 +19,40 @@ Gate = Literal["glu", "half_glu", "none"]
 
 
 class Residual(Layer):
-    """x + finish(core(norm(x))): pre-norm, `b t d` → `b t d`; what the core remembers is all that is remembered."""
+    """x + finish(core(norm(x))): pre-norm, `b t d` → `b t d`; what the core remembers is all that is remembered.
 
-    def __init__(self, core: Layer, dim: int, finish: nn.Module | None = None) -> None:
+    Dropout is for `forward` and `trace` in training; acting and imagining are without.
+    """
+
+    def __init__(self, core: Layer, dim: int, finish: Gated | None = None) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
         self.core = core
-        self.finish = finish or nn.Identity()
+        self.finish = finish
 
     def blank(self, b: int, like: Tensor) -> Memory:
         return self.core.blank(b, like)
 
     def forward(self, x: Tensor, first: Tensor | None = None) -> Tensor:
-        return x + self.finish(self.core(self.norm(x), first))
+        return self._add(x, self.core(self.norm(x), first), drop=self.training)
 
     def trace(self, x: Tensor, first: Tensor | None = None) -> tuple[Tensor, Memory]:
         out, memory = self.core.trace(self.norm(x), first)
-        return x + self.finish(out), memory
+        return self._add(x, out, drop=self.training), memory
 
     def step(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
         out, memory = self.core.step(self.norm(x), memory)
-        return x + self.finish(out), memory
+        return self._add(x, out, drop=False), memory
 
     def roll(self, memory: Memory, horizon: int) -> Roll:
         core = self.core.roll(memory, horizon)
-        return lambda x: x + self.finish(core(self.norm(x)))
+        return lambda x: self._add(x, core(self.norm(x)), drop=False)
 
     def held(self, b: int, k: int, horizon: int, shared: bool) -> int:
         return self.core.held(b, k, horizon, shared)
+
+    def _add(self, x: Tensor, out: Tensor, drop: bool) -> Tensor:
+        return x + (out if self.finish is None else self.finish(out, drop))
 
 
 class Gated(nn.Module):
@@ -55,44 +62,50 @@ class Gated(nn.Module):
         super().__init__()
         self.value = linear(dim, dim) if gate == "glu" else nn.Identity()
         self.gate = linear(dim, dim) if gate != "none" else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.dropout(nn.functional.gelu(x))
-        return x if self.gate is None else self.dropout(self.value(x) * torch.sigmoid(self.gate(x)))
+    def forward(self, x: Tensor, drop: bool = False) -> Tensor:
+        x = F.dropout(F.gelu(x), self.dropout, drop)
+        return x if self.gate is None else F.dropout(self.value(x) * torch.sigmoid(self.gate(x)), self.dropout, drop)
 
 
 class FeedForward(Layer):
-    """x + down(GELU(up(norm(x)))) of each token alone; with `glu` another linear map of it gates what GELU gives."""
+    """x + down(GELU(up(norm(x)))) of each token alone; with `glu` another linear map of it gates what GELU gives.
+
+    Dropout as in `Residual`.
+    """
 
     def __init__(self, dim: int, hidden: int, glu: bool = False, dropout: float = 0.0) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(dim)
         self.up, self.down = linear(dim, hidden), linear(hidden, dim)
         self.gate = linear(dim, hidden) if glu else None
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = dropout
 
     def blank(self, b: int, like: Tensor) -> Memory:
         return {}
 
     def forward(self, x: Tensor, first: Tensor | None = None) -> Tensor:
-        inputs = self.norm(x)
-        hidden = nn.functional.gelu(self.up(inputs))
-        if self.gate is not None:
-            hidden = hidden * self.gate(inputs)
-        return x + self.dropout(self.down(self.dropout(hidden)))
+        return self._add(x, drop=self.training)
 
     def trace(self, x: Tensor, first: Tensor | None = None) -> tuple[Tensor, Memory]:
         return self(x), {}
 
     def step(self, x: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
-        return self(x), {}
+        return self._add(x, drop=False), {}
 
     def roll(self, memory: Memory, horizon: int) -> Roll:
-        return lambda x: self(x)
+        return lambda x: self._add(x, drop=False)
 
     def held(self, b: int, k: int, horizon: int, shared: bool) -> int:
         return 0
+
+    def _add(self, x: Tensor, drop: bool) -> Tensor:
+        inputs = self.norm(x)
+        hidden = F.gelu(self.up(inputs))
+        if self.gate is not None:
+            hidden = hidden * self.gate(inputs)
+        return x + F.dropout(self.down(F.dropout(hidden, self.dropout, drop)), self.dropout, drop)
 
 
 def before(states: Tensor, first: Tensor | None) -> Tensor:
