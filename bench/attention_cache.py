@@ -26,9 +26,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from innerworld.nn.absolute import AbsoluteTransformer
-from innerworld.nn.attention import AttentionBlock, AttentionLayer
-from innerworld.nn.backbone import Layer, Memory, Stack
+from innerworld.nn.backbone.absolute import AbsoluteTransformer
+from innerworld.nn.backbone.attention import AttentionBlock, AttentionLayer
+from innerworld.nn.backbone.layer import Layer, Memory, Stack
 from innerworld.types import each
 
 CLIP = 8  # starts of one clip

@@ -21,12 +21,12 @@ from pathlib import Path
 
 import torch
 
-from innerworld.nn.attention import AttentionLayer
-from innerworld.nn.backbone import Layer, Memory, Stack
-from innerworld.nn.mamba2 import Mamba2
-from innerworld.nn.recurrent import GRULayer
-from innerworld.nn.s4 import S4Layer
-from innerworld.nn.s5 import S5Layer
+from innerworld.nn.backbone.attention import AttentionLayer
+from innerworld.nn.backbone.layer import Layer, Memory, Stack
+from innerworld.nn.backbone.mamba2 import Mamba2
+from innerworld.nn.backbone.recurrent import GRULayer
+from innerworld.nn.backbone.s4 import S4Layer
+from innerworld.nn.backbone.s5 import S5Layer
 from innerworld.types import each
 
 Substrate = Callable[[int, int], Layer]

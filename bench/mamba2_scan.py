@@ -25,8 +25,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from innerworld.nn.backbone import Stack
-from innerworld.nn.mamba2 import Mamba2
+from innerworld.nn.backbone.layer import Stack
+from innerworld.nn.backbone.mamba2 import Mamba2
 
 DIM, LAYERS = 512, 2
 Times = dict[str, tuple[float, float]]

@@ -9,31 +9,13 @@ from torch import nn
 from innerworld.models.rssm import RSSM
 from innerworld.models.rssm_config import RSSMConfig
 from innerworld.models.senses import Decoder, Encoder, SensesConfig, VectorScale
+from innerworld.models.sequence import SequenceModel
 from innerworld.nn.sensors import symlog
 from innerworld.types import Clip, Obs, Spec
 
 LATENT = 32 * 32
 ATARI = Spec({"pixels": (64, 64, 3)}, 6, discrete=True)
-STORM = SensesConfig(
-    image="strided",
-    depth=32,
-    mults=(1, 2, 4, 8),
-    kernel=4,
-    image_norm="batch",
-    image_bias=False,
-    image_activation="relu",
-    decoder="linear",
-    output="linear",
-)
-DRAMA = SensesConfig(
-    image="strided",
-    depth=16,
-    mults=(1, 2, 3, 4, 4),
-    kernel=5,
-    image_norm="batch",
-    image_stem=True,
-    decoder="linear",
-)
+STORM, DRAMA = SequenceModel.presets["storm"], SequenceModel.presets["drama"]
 SMALL = {"depth": 2, "mults": (1, 2)}
 TINY = Spec({"pixels": (16, 16, 3)}, 2)
 

@@ -11,7 +11,7 @@ from innerworld import space
 from innerworld.errors import UserError
 from innerworld.models import build, config
 from innerworld.models.sequence import MEMORY, SequenceModel
-from innerworld.nn.absolute import AbsoluteTransformer
+from innerworld.nn.backbone.absolute import AbsoluteTransformer
 from innerworld.testing.world_model import random_actions, random_clip
 from innerworld.types import Spec, State, each
 from innerworld.world import flatten

@@ -15,6 +15,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from innerworld.errors import UserError
+from innerworld.models.eyes import borrow
 from innerworld.models.senses import Decoder, Encoder, SensesConfig
 from innerworld.models.tokens import to_read
 from innerworld.nn.distributions import (
@@ -74,14 +75,22 @@ def check(config: LatentWorldConfig) -> None:
 class LatentWorldModel(WorldModel):
     """State: `deter` `b d`, `stoch` `b g k`, and the parameters of its distribution (`logits`, or `mean` and `std`).
 
-    A family makes `encoder`, `prior` (a memory → raw latent) and `decoder` itself, then calls `_build_heads`.
+    A family makes `prior` (a memory → raw latent) and `decoder` itself, then calls `_build_heads`.
     """
 
-    encoder: Encoder
     decoder: Decoder
     prior: nn.Module
     age: Tensor  # optimiser steps so far, as long as they matter
     bins: Tensor
+
+    def __init__(self, config: LatentWorldConfig, spec: Spec) -> None:
+        check(config)
+        found, borrowed = borrow(config.eyes, spec, config.image_size)
+        config = config.model_copy(update={"eyes": found})  # what is saved builds the same eyes without their folder
+        super().__init__(config, spec)
+        self.flat = config.stoch * (config.classes if self.categorical else 1)  # numbers of a latent
+        self.raw = config.stoch * (config.classes if self.categorical else 2)  # and of its distribution
+        self.encoder = Encoder(config, spec, borrowed)
 
     def _build_heads(self, feat: int, bias: bool = True) -> None:
         """Reward and continuation, from `feat` numbers; `bias`: have layers before a norm one."""

@@ -16,12 +16,11 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from innerworld.errors import UserError
-from innerworld.models.eyes import borrow
-from innerworld.models.latent_world import LatentWorldModel, build_mlp, check, looked_at, told_state
+from innerworld.models.latent_world import LatentWorldModel, build_mlp, looked_at, told_state
 from innerworld.models.rssm_config import PRESETS, RSSMConfig
 from innerworld.models.rssm_parts import Posterior, build_cell
 from innerworld.models.rssm_walk import Draws, walk
-from innerworld.models.senses import Decoder, Encoder
+from innerworld.models.senses import Decoder
 from innerworld.nn.block_gru import BlockGRU
 from innerworld.types import Clip, Obs, Spec, State
 from innerworld.world import Card
@@ -45,19 +44,12 @@ class RSSM(LatentWorldModel):
     presets = PRESETS
 
     def __init__(self, config: RSSMConfig, spec: Spec) -> None:
-        check(config)
-        found, borrowed = borrow(config.eyes, spec, config.image_size)
-        config = config.model_copy(update={"eyes": found})  # what is saved builds the same eyes without their folder
         super().__init__(config, spec)
-        flat = config.stoch * (config.classes if config.latent == "categorical" else 1)
-        raw = config.stoch * (config.classes if config.latent == "categorical" else 2)
-        feat = config.deter + flat
-        self.encoder = Encoder(config, spec, borrowed)
-        self.cell = build_cell(config, flat, spec.action)
-        self.prior = build_mlp(config, config.deter, config.hidden, config.prior_layers, raw)
-        self.posterior = Posterior(config, self.encoder.width, raw)
-        self.decoder = Decoder(config, spec, config.deter, flat, config.blocks)
-        self._build_heads(feat)
+        self.cell = build_cell(config, self.flat, spec.action)
+        self.prior = build_mlp(config, config.deter, config.hidden, config.prior_layers, self.raw)
+        self.posterior = Posterior(config, self.encoder.width, self.raw)
+        self.decoder = Decoder(config, spec, config.deter, self.flat, config.blocks)
+        self._build_heads(config.deter + self.flat)
 
     # ------------------------------------------------------------------ the five verbs
 

@@ -15,12 +15,11 @@ import torch
 from torch import Generator, Tensor
 
 from innerworld.errors import UserError
-from innerworld.models.eyes import borrow
-from innerworld.models.latent_world import LatentWorldModel, build_mlp, check, told_state
-from innerworld.models.senses import Decoder, Encoder
+from innerworld.models.latent_world import LatentWorldModel, build_mlp, told_state
+from innerworld.models.senses import Decoder
 from innerworld.models.sequence_config import PRESETS, SequenceConfig
 from innerworld.models.sequence_parts import Stem, build_backbone
-from innerworld.nn.backbone import Memory
+from innerworld.nn.backbone.layer import Memory
 from innerworld.space import room_for
 from innerworld.types import Clip, Obs, Spec, State
 from innerworld.world import Card, Roll
@@ -48,21 +47,15 @@ class SequenceModel(LatentWorldModel):
     presets = PRESETS
 
     def __init__(self, config: SequenceConfig, spec: Spec) -> None:
-        check(config)
-        found, borrowed = borrow(config.eyes, spec, config.image_size)
-        config = config.model_copy(update={"eyes": found})  # what is saved builds the same eyes without their folder
         super().__init__(config, spec)
-        flat = config.stoch * (config.classes if self.categorical else 1)
-        raw = config.stoch * (config.classes if self.categorical else 2)
-        self.encoder = Encoder(config, spec, borrowed)
-        self.posterior = build_mlp(config, self.encoder.width, config.posterior_units, config.posterior_layers, raw)
-        self.stem = Stem(config, flat, spec.action)
+        self.posterior = build_mlp(
+            config, self.encoder.width, config.posterior_units, config.posterior_layers, self.raw
+        )
+        self.stem = Stem(config, self.flat, spec.action)
         self.backbone, self.deter = build_backbone(config.backbone, config.recompute)
-        self.prior = build_mlp(config, self.deter, config.prior_units, config.prior_layers, raw)
-        painted = self.deter if config.painted == "belief" else 0
-        self.decoder = Decoder(config, spec, painted, flat, 1)
-        judged = self.deter + (flat if config.judged == "belief" else 0)
-        self._build_heads(judged, config.dense_bias)
+        self.prior = build_mlp(config, self.deter, config.prior_units, config.prior_layers, self.raw)
+        self.decoder = Decoder(config, spec, self.deter if config.painted == "belief" else 0, self.flat, 1)
+        self._build_heads(self.deter + (self.flat if config.judged == "belief" else 0), config.dense_bias)
 
     # ------------------------------------------------------------------ the five verbs
 

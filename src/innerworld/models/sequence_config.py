@@ -8,7 +8,7 @@ from pydantic import Field
 
 from innerworld.config import Config
 from innerworld.models.latent_world import LatentWorldConfig
-from innerworld.nn.mamba2 import Mamba2Config
+from innerworld.nn.backbone.mamba2 import Mamba2Config
 from innerworld.nn.mlp import Activation, Norm
 
 Kind = Literal["attention", "mamba2", "s4", "s4d", "s5", "gru", "hybrid"]

@@ -9,15 +9,15 @@ from torch import Tensor, nn
 
 from innerworld.errors import UserError
 from innerworld.models.sequence_config import BackboneConfig, Kind, SequenceConfig
-from innerworld.nn.absolute import AbsoluteTransformer
-from innerworld.nn.attention import AttentionLayer
-from innerworld.nn.backbone import Layer, Stack
-from innerworld.nn.mamba2 import Mamba2
+from innerworld.nn.backbone.absolute import AbsoluteTransformer
+from innerworld.nn.backbone.attention import AttentionLayer
+from innerworld.nn.backbone.layer import Layer, Stack
+from innerworld.nn.backbone.mamba2 import Mamba2
+from innerworld.nn.backbone.recurrent import GRULayer
+from innerworld.nn.backbone.residual import FeedForward
+from innerworld.nn.backbone.s4 import S4Layer
+from innerworld.nn.backbone.s5 import S5Layer
 from innerworld.nn.mlp import ACTIVATIONS, MLP, linear, norm_layer
-from innerworld.nn.recurrent import GRULayer
-from innerworld.nn.residual import FeedForward
-from innerworld.nn.s4 import S4Layer
-from innerworld.nn.s5 import S5Layer
 
 
 class Stem(nn.Module):

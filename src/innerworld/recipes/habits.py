@@ -32,7 +32,7 @@ HABITS: dict[str, dict[str, tuple[Online, TrainConfig]]] = {
         "v2": (Online(batch=50, length=50, ratio=156.25, prefill=5000, eval_every=EVERY), V2),
         # Dreamer: B50 x T50, 100 updates every 1000 environment steps, each action twice.
         "v1": (Online(batch=50, length=50, ratio=500, prefill=2500, action_repeat=2, eval_every=EVERY), V1),
-        # Ours: worlds of a few numbers, within half an hour on one core.
+        # Ours: worlds of a few numbers, CartPole in a quarter of an hour of CPU time.
         "control": (Online(envs=8, length=32, ratio=64, eval_every=EVERY), CONTROL),
         # TransDreamer, `configs_atari.py`: B50 x T50, an update every 16 steps.
         "transdreamer": (Online(batch=50, length=50, ratio=156.25, prefill=5000, eval_every=EVERY), V2),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from innerworld.nn.linear_scan import scan
+from innerworld.nn.backbone.linear_scan import scan
 
 
 def recurrence(x: Tensor, decay: Tensor, first: Tensor | None) -> Tensor:

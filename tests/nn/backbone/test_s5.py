@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from innerworld.errors import UserError
-from innerworld.nn.s5 import S5, S5Layer
-from innerworld.nn.state_space import hippo
+from innerworld.nn.backbone.s5 import S5, S5Layer
+from innerworld.nn.backbone.state_space import hippo
 
 
 @pytest.mark.parametrize("method", ["zoh", "bilinear"])

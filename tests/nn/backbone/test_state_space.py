@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from innerworld.errors import UserError
-from innerworld.nn.state_space import complexed, discrete, hippo, log_steps, pairs
+from innerworld.nn.backbone.state_space import complexed, discrete, hippo, log_steps, pairs
 
 
 def legs(n: int) -> torch.Tensor:

@@ -8,7 +8,7 @@ from torch import Generator, Tensor, nn
 from torch.nn import functional as F
 
 from innerworld.errors import UserError
-from innerworld.nn.absolute import AbsoluteTransformer
+from innerworld.nn.backbone.absolute import AbsoluteTransformer
 from innerworld.nn.sincos import sincos
 from innerworld.types import each
 

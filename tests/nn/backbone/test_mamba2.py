@@ -3,9 +3,9 @@ import torch
 from torch import Tensor
 
 from innerworld.errors import UserError
-from innerworld.nn import mamba2
-from innerworld.nn.backbone import Memory, Stack
-from innerworld.nn.mamba2 import Mamba2, NormedLinear
+from innerworld.nn.backbone import mamba2
+from innerworld.nn.backbone.layer import Memory, Stack
+from innerworld.nn.backbone.mamba2 import Mamba2, NormedLinear
 
 B, T, K, DIM = 3, 11, 4, 8
 CLOSE = {torch.float32: 1e-5, torch.float64: 1e-10}

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from innerworld.errors import UserError
-from innerworld.nn.backbone import Layer, Memory, Roll
-from innerworld.nn.linear_scan import scan
-from innerworld.nn.residual import Gate, Gated, Residual, before, same_rows
-from innerworld.nn.state_space import Method, complexed, discrete, hippo, log_steps
+from innerworld.nn.backbone.layer import Layer, Memory, Roll
+from innerworld.nn.backbone.linear_scan import scan
+from innerworld.nn.backbone.residual import Gate, Gated, Residual, before, same_rows
+from innerworld.nn.backbone.state_space import Method, complexed, discrete, hippo, log_steps
 
 
 class S5Layer(Residual):

@@ -17,12 +17,12 @@ from torch.nn import functional as F
 
 from innerworld.config import Config
 from innerworld.errors import UserError
-from innerworld.nn import ssd
-from innerworld.nn.backbone import Layer, Memory, Roll
-from innerworld.nn.causal_conv import Convolution, pasts
-from innerworld.nn.residual import before, same_rows
+from innerworld.nn.backbone import ssd
+from innerworld.nn.backbone.causal_conv import Convolution, pasts
+from innerworld.nn.backbone.layer import Layer, Memory, Roll
+from innerworld.nn.backbone.residual import before, same_rows
+from innerworld.nn.backbone.state_space import log_steps
 from innerworld.nn.rms_norm import RMSNorm
-from innerworld.nn.state_space import log_steps
 
 EPS = 1e-5  # of both norms, as published
 RATES = (1.0, 16.0)  # of decay at the start, drawn evenly for each head

@@ -10,8 +10,8 @@ from torch import Generator, Tensor
 from torch.nn import functional as F
 
 from innerworld.errors import UserError
-from innerworld.nn.attention import AttentionLayer, Norms, Positions
-from innerworld.nn.backbone import Layer, Memory
+from innerworld.nn.backbone.attention import AttentionLayer, Norms, Positions
+from innerworld.nn.backbone.layer import Layer, Memory
 from innerworld.nn.rotary import rotate, turn
 from innerworld.nn.sincos import sincos
 from innerworld.types import each

@@ -16,11 +16,11 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from innerworld.errors import UserError
-from innerworld.nn.attention import AttentionBlock, Norms, begins
-from innerworld.nn.backbone import Layer, Memory, Roll
-from innerworld.nn.futures import Futures, held, past
+from innerworld.nn.backbone.attention import AttentionBlock, Norms, begins
+from innerworld.nn.backbone.futures import Futures, held, past
+from innerworld.nn.backbone.layer import Layer, Memory, Roll
+from innerworld.nn.backbone.residual import same_rows
 from innerworld.nn.mlp import Activation
-from innerworld.nn.residual import same_rows
 from innerworld.nn.sincos import sincos
 
 Table = Literal["learned", "sines"]

@@ -14,10 +14,10 @@ from torch.nn import functional as F
 
 from innerworld.errors import UserError
 from innerworld.nn import rotary
-from innerworld.nn.backbone import Layer, Memory, Roll
-from innerworld.nn.futures import Futures, held, past
+from innerworld.nn.backbone.futures import Futures, held, past
+from innerworld.nn.backbone.layer import Layer, Memory, Roll
+from innerworld.nn.backbone.residual import same_rows
 from innerworld.nn.mlp import ACTIVATIONS, Activation
-from innerworld.nn.residual import same_rows
 from innerworld.nn.sincos import sincos
 
 Positions = Literal["rotary", "relative"]

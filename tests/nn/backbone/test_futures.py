@@ -13,10 +13,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from innerworld.errors import UserError
-from innerworld.nn.absolute import AbsoluteTransformer
-from innerworld.nn.attention import AttentionLayer
-from innerworld.nn.backbone import Layer, Memory, Stack
-from innerworld.nn.futures import past
+from innerworld.nn.backbone.absolute import AbsoluteTransformer
+from innerworld.nn.backbone.attention import AttentionLayer
+from innerworld.nn.backbone.futures import past
+from innerworld.nn.backbone.layer import Layer, Memory, Stack
 from innerworld.types import each
 
 DIM, HEADS, T = 12, 3, 9

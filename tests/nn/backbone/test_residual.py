@@ -10,11 +10,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from innerworld.errors import UserError
-from innerworld.nn.backbone import Layer, Memory, Stack
-from innerworld.nn.recurrent import GRULayer, Recurrent
-from innerworld.nn.residual import FeedForward, Gated
-from innerworld.nn.s4 import S4, S4Layer
-from innerworld.nn.s5 import S5, S5Layer
+from innerworld.nn.backbone.layer import Layer, Memory, Stack
+from innerworld.nn.backbone.recurrent import GRULayer, Recurrent
+from innerworld.nn.backbone.residual import FeedForward, Gated
+from innerworld.nn.backbone.s4 import S4, S4Layer
+from innerworld.nn.backbone.s5 import S5, S5Layer
 
 D = 6
 LAYERS: dict[str, Callable[[], Layer]] = {

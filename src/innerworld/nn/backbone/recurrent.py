@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from innerworld.nn.backbone import Layer, Memory, Roll
+from innerworld.nn.backbone.layer import Layer, Memory, Roll
+from innerworld.nn.backbone.residual import Residual, before, same_rows
+from innerworld.nn.backbone.segments import segmented
 from innerworld.nn.mlp import init_, linear
-from innerworld.nn.residual import Residual, before, same_rows
-from innerworld.nn.segments import segmented
 
 
 class GRULayer(Residual):

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from innerworld.nn import ssd
+from innerworld.nn.backbone import ssd
 
 
 def parts(b: int, t: int, h: int, g: int, seed: int, dtype: torch.dtype, p: int = 3, n: int = 5) -> dict[str, Tensor]:

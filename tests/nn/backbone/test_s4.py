@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from innerworld.errors import UserError
-from innerworld.nn.s4 import S4, S4Layer
-from innerworld.nn.state_space import hippo
+from innerworld.nn.backbone.s4 import S4, S4Layer
+from innerworld.nn.backbone.state_space import hippo
 
 
 def dense(layer: S4, channel: int, a: Tensor, b: Tensor, c: Tensor, method: str, t: int) -> Tensor:

@@ -13,10 +13,10 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from innerworld.nn.backbone import Layer, Memory, Roll
-from innerworld.nn.residual import Gate, Gated, Residual, same_rows
-from innerworld.nn.segments import segmented
-from innerworld.nn.state_space import Method, complexed, discrete, hippo, log_steps, pairs
+from innerworld.nn.backbone.layer import Layer, Memory, Roll
+from innerworld.nn.backbone.residual import Gate, Gated, Residual, same_rows
+from innerworld.nn.backbone.segments import segmented
+from innerworld.nn.backbone.state_space import Method, complexed, discrete, hippo, log_steps, pairs
 
 Kind = Literal["s4", "s4d"]
 Init = Literal["legs", "lin", "inv"]

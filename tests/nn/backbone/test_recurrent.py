@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from innerworld.nn.recurrent import GRULayer, Recurrent
+from innerworld.nn.backbone.recurrent import GRULayer, Recurrent
 
 
 def test_it_is_torchs_unit():

@@ -3,7 +3,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from innerworld.nn.causal_conv import Convolution, pasts
+from innerworld.nn.backbone.causal_conv import Convolution, pasts
 
 
 def drawn(dtype: torch.dtype, t: int = 9, width: int = 4) -> list[Tensor]:

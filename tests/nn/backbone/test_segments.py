@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as some
 from torch import Tensor
 
-from innerworld.nn.segments import segmented
+from innerworld.nn.backbone.segments import segmented
 
 computed: list[int] = []
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from innerworld.errors import UserError
-from innerworld.nn.backbone import Layer, Memory, Roll
+from innerworld.nn.backbone.layer import Layer, Memory, Roll
 from innerworld.nn.mlp import linear
 
 Gate = Literal["glu", "half_glu", "none"]

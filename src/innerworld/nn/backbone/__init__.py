@@ -1,0 +1,1 @@
+"""What carries tokens through time: one file for each substrate, and what they share."""
