@@ -14,6 +14,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 from torch import Tensor
 
+from innerworld.envs.rows import begun_anew
 from innerworld.errors import UserError
 from innerworld.types import Obs
 
@@ -101,12 +102,7 @@ class Lawful(VectorEnv):
         The option `state` (n s) says where to begin. Raises `UserError` for one that is none of this world's.
         """
         options = options or {}
-        mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, bool)), bool)
-        rows = np.flatnonzero(mask)
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, (int, np.integer)) else seed or []
-        for i, own in enumerate(seeds):
-            if mask[i] and own is not None:
-                self._rngs[i] = np.random.default_rng(own)
+        rows = begun_anew(self._rngs, seed, options)
         if "state" in options:
             given = np.asarray(options["state"], np.float32)
             if given.shape != self.state.shape:

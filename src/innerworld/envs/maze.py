@@ -23,7 +23,7 @@ from torch import Tensor
 
 from innerworld.config import Config
 from innerworld.envs.drawing import paint_disc
-from innerworld.envs.rows import Single
+from innerworld.envs.rows import Single, begun_anew
 from innerworld.errors import UserError
 from innerworld.types import Obs
 
@@ -91,13 +91,7 @@ class MazeVector(VectorEnv):
         Raises `UserError` for a `state` in a wall.
         """
         options = options or {}
-        mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, bool)), bool)
-        rows = np.flatnonzero(mask)
-        for i, own in enumerate(
-            [seed + i for i in range(self.num_envs)] if isinstance(seed, (int, np.integer)) else seed or []
-        ):
-            if mask[i] and own is not None:
-                self._rngs[i] = np.random.default_rng(own)
+        rows = begun_anew(self._rngs, seed, options)
         if "state" in options:
             self.position[rows] = np.asarray(options["state"], np.float32).reshape(self.num_envs, 2)[rows]
             bad = rows[~self._free(self.position[rows])]

@@ -45,59 +45,37 @@ def _two_rooms_config(size: int, max_steps: int | None) -> TwoRoomsConfig:
     return build(TwoRoomsConfig, TwoRoomsConfig.of_size(size).model_dump() | steps, "two_rooms")
 
 
-def _maze(layout: str) -> World:
-    def config(size: int, max_steps: int | None) -> Any:
-        from innerworld.envs.maze import MazeConfig
+def _maze() -> tuple[Any, Any]:
+    from innerworld.envs.maze import Maze, MazeVector
 
-        return build(MazeConfig, _settings(size, "steps", max_steps) | {"layout": layout}, f"maze_{layout}")
-
-    def one(size: int, max_steps: int | None) -> gymnasium.Env:
-        from innerworld.envs.maze import Maze
-
-        return Maze(config(size, max_steps))
-
-    def many(n: int, size: int, max_steps: int | None) -> VectorEnv:
-        from innerworld.envs.maze import MazeVector
-
-        return MazeVector(n, config(size, max_steps))
-
-    return World(f"a maze, {layout}: go where a picture shows", one, many)
+    return Maze, MazeVector
 
 
-def _recall(name: str, about: str, delay: int = 100, pairs: int = 1) -> World:
-    def config(size: int, max_steps: int | None) -> Any:
-        from innerworld.envs.recall import RecallConfig
+def _recall() -> tuple[Any, Any]:
+    from innerworld.envs.recall import Recall, RecallVector
 
-        return build(RecallConfig, _settings(size, "steps", max_steps) | {"delay": delay, "pairs": pairs}, name)
-
-    def one(size: int, max_steps: int | None) -> gymnasium.Env:
-        from innerworld.envs.recall import Recall
-
-        return Recall(config(size, max_steps))
-
-    def many(n: int, size: int, max_steps: int | None) -> VectorEnv:
-        from innerworld.envs.recall import RecallVector
-
-        return RecallVector(n, config(size, max_steps))
-
-    return World(about, one, many)
+    return Recall, RecallVector
 
 
-def _revisit(name: str, about: str, cells: int, steps: int) -> World:
-    def config(size: int, max_steps: int | None) -> Any:
-        from innerworld.envs.revisit import RevisitConfig
+def _revisit() -> tuple[Any, Any]:
+    from innerworld.envs.revisit import Revisit, RevisitVector
 
-        return build(RevisitConfig, {"cells": cells, "steps": steps} | _settings(size, "steps", max_steps), name)
+    return Revisit, RevisitVector
+
+
+def _ours(name: str, about: str, kinds: Callable[[], tuple[Any, Any]], **settings: Any) -> World:
+    """A world of this library with these settings; `kinds` imports it, as one and as many."""
+
+    def config(kind: Any, size: int, max_steps: int | None) -> Any:
+        return build(kind.Config, settings | _settings(size, "steps", max_steps), name)
 
     def one(size: int, max_steps: int | None) -> gymnasium.Env:
-        from innerworld.envs.revisit import Revisit
-
-        return Revisit(config(size, max_steps))
+        kind, _ = kinds()
+        return kind(config(kind, size, max_steps))
 
     def many(n: int, size: int, max_steps: int | None) -> VectorEnv:
-        from innerworld.envs.revisit import RevisitVector
-
-        return RevisitVector(n, config(size, max_steps))
+        _, kind = kinds()
+        return kind(n, config(kind, size, max_steps))
 
     return World(about, one, many)
 
@@ -147,16 +125,27 @@ def _need(module: str, extra: str) -> None:
 
 
 ENVS = {
-    "maze_u": _maze("u"),
-    "maze_medium": _maze("medium"),
-    "maze_spiral": _maze("spiral"),
+    **{
+        f"maze_{layout}": _ours(f"maze_{layout}", f"a maze, {layout}: go where a picture shows", _maze, layout=layout)
+        for layout in ("u", "medium", "spiral")
+    },
     "two_rooms": World("an agent, a wall, a door: go where a picture shows", _two_rooms, _two_rooms_vector),
-    "recall_10": _recall("recall_10", "a cue shown once, 10 steps before doors: choose that of its colour", delay=10),
-    "recall_100": _recall("recall_100", "the same, 100 steps before", delay=100),
-    "recall_1000": _recall("recall_1000", "the same, 1,000 steps before", delay=1000),
-    "recall_pairs_100": _recall("recall_pairs_100", "4 keys, each with a colour; one is asked for", pairs=4),
-    "revisit_9": _revisit("revisit_9", "a maze of coloured tiles, 9 x 9, new each time, seen through a window", 9, 200),
-    "revisit_15": _revisit("revisit_15", "the same, 15 x 15, for 1,000 steps", 15, 1000),
+    "recall_10": _ours(
+        "recall_10", "a cue shown once, 10 steps before doors: choose that of its colour", _recall, delay=10
+    ),
+    "recall_100": _ours("recall_100", "the same, 100 steps before", _recall, delay=100),
+    "recall_1000": _ours("recall_1000", "the same, 1,000 steps before", _recall, delay=1000),
+    "recall_pairs_100": _ours(
+        "recall_pairs_100", "4 keys, each with a colour; one is asked for", _recall, delay=100, pairs=4
+    ),
+    "revisit_9": _ours(
+        "revisit_9",
+        "a maze of coloured tiles, 9 x 9, new each time, seen through a window",
+        _revisit,
+        cells=9,
+        steps=200,
+    ),
+    "revisit_15": _ours("revisit_15", "the same, 15 x 15, for 1,000 steps", _revisit, cells=15, steps=1000),
     "reacher": _mujoco(
         "reacher", "Reacher", "dm_control", "dmc", "two links and two torques: be where a picture shows"
     ),

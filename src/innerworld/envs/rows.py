@@ -124,3 +124,16 @@ class Single(gymnasium.Env):
     def render(self) -> Any:  # Gymnasium's type is wider than a picture
         pictures: Any = self.worlds.render()
         return pictures[0]
+
+
+def begun_anew(
+    rngs: list[np.random.Generator], seed: int | Sequence[int | None] | None, options: dict[str, Any]
+) -> NDArray[np.int64]:
+    """Which worlds a `reset` begins anew: those of `reset_mask`, or all. Their generators are seeded in place, an
+    integer giving world i `seed + i`."""
+    mask = np.asarray(options.get("reset_mask", np.ones(len(rngs), bool)), bool)
+    seeds = [seed + i for i in range(len(rngs))] if isinstance(seed, (int, np.integer)) else seed or []
+    for i, own in enumerate(seeds):
+        if mask[i] and own is not None:
+            rngs[i] = np.random.default_rng(own)
+    return np.flatnonzero(mask)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from innerworld.config import Config
 from innerworld.envs.drawing import paint_disc
-from innerworld.envs.rows import Single
+from innerworld.envs.rows import Single, begun_anew
 from innerworld.errors import UserError, nearest
 from innerworld.types import Obs
 
@@ -123,12 +123,7 @@ class TwoRoomsVector(VectorEnv):
     ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
         """Begin anew where `reset_mask` says (everywhere by default). An integer `seed` gives world i `seed + i`."""
         options = options or {}
-        mask = np.asarray(options.get("reset_mask", np.ones(self.num_envs, bool)), bool)
-        rows = np.flatnonzero(mask)
-        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, (int, np.integer)) else seed or []
-        for i, own in enumerate(seeds):
-            if mask[i] and own is not None:
-                self._rngs[i] = np.random.default_rng(own)
+        rows = begun_anew(self._rngs, seed, options)
         self._draw_layout(rows, options.get("variation", self.config.variation), options.get("variation_values", {}))
         if "state" in options:
             self.position[rows] = np.asarray(options["state"], np.float32).reshape(self.num_envs, 2)[rows]

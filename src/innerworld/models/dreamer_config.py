@@ -17,6 +17,8 @@ from innerworld.policy.actor_critic import ActorCriticConfig
 from innerworld.policy.critic import CriticConfig
 from innerworld.world import WorldModel
 
+_WORLDS: dict[str, type[Config]] = {"rssm": RSSMConfig, "sequence": SequenceConfig}  # of the presets below
+
 
 def world_kind(family: str) -> type[WorldModel]:
     """The world model of that name. Raises `UserError` for one that there is not, and for Dreamer itself."""
@@ -38,7 +40,7 @@ class DreamerConfig(Config):
     def _of_its_family(cls, value: Any, info: ValidationInfo) -> Any:
         """Plain values become settings of `family`; those of rssm's defaults mean any other family's own defaults."""
         family = info.data.get("family", "rssm")  # missing where it was wrong itself
-        if isinstance(value, {"rssm": RSSMConfig, "sequence": SequenceConfig}.get(family, ())):
+        if isinstance(value, _WORLDS.get(family, ())):
             return value
         kind = world_kind(family)
         rssm = RSSMConfig()
@@ -54,7 +56,7 @@ class DreamerConfig(Config):
 
 def _refuse_another(values: Mapping[str, Any], family: str) -> None:
     """Whole settings of another family are a preset's, whose family was changed: one line instead of one for a key."""
-    for other, its in (("rssm", RSSMConfig), ("sequence", SequenceConfig)):
+    for other, its in _WORLDS.items():
         if other != family and values.keys() == its.model_fields.keys():
             raise UserError(f"world has settings of {other}, not of {family}: set world={{}} for {family}'s defaults")
 

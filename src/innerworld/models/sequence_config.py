@@ -48,7 +48,7 @@ class SequenceConfig(LatentWorldConfig):
     prior_units: int = Field(default=64, description="width inside the prior", ge=1)
     posterior_layers: int = Field(default=1, description="hidden layers of the posterior, which sees no memory", ge=0)
     prior_layers: int = Field(default=1, description="hidden layers of the prior", ge=0)
-    stem_layers: int = Field(default=1, description="layers that make a token of latent and action", ge=0)
+    stem_layers: int = Field(default=1, description="layers that make a token of latent and action", ge=1)
     stem_out: Literal["none", "linear", "norm"] = Field(
         default="none", description="after them: nothing, a linear map, or one with a norm"
     )

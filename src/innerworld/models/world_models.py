@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from innerworld.config import Config
 from innerworld.errors import UserError
+from innerworld.models.latent_world import lived, looked_at
 from innerworld.models.vae import VAE, VAEConfig, draw
 from innerworld.nn.distributions import symexp_bins, twohot_loss, twohot_mean
 from innerworld.nn.lstm import LSTM
@@ -157,7 +158,7 @@ class WorldModels(WorldModel):
         return reward, torch.ones_like(reward) if self.continues is None else self._goes_on(self.continues, feat)
 
     def watch(self, clip: Clip) -> State:
-        flat = {name: value.flatten(0, 1) for name, value in _looked_at(clip).items()}
+        flat = {name: value.flatten(0, 1) for name, value in looked_at(clip).items()}
         mean, logvar = (x.unflatten(0, (len(clip.action), -1)) for x in self.vae.encode(self.vae.ready(flat)))
         return self._follow(mean, logvar, clip)
 
@@ -192,7 +193,7 @@ class WorldModels(WorldModel):
     def _see(self, clip: Clip, judge: bool) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """Draws of z and their log variances, `b t z`, of all frames; and the VAE's loss, if that is asked for."""
         few = cast(WorldModelsConfig, self.config).vae_frames
-        every = {name: value.flatten(0, 1) for name, value in _looked_at(clip).items()}
+        every = {name: value.flatten(0, 1) for name, value in looked_at(clip).items()}
         if judge and not few:
             z, logvar, parts = self._look(every)
         else:
@@ -212,7 +213,7 @@ class WorldModels(WorldModel):
 
     def _frames(self, clip: Clip) -> Obs:
         """Those that teach the VAE, `n ...`: all, or as many of each clip, drawn anew each time."""
-        seen, few = _looked_at(clip), cast(WorldModelsConfig, self.config).vae_frames
+        seen, few = looked_at(clip), cast(WorldModelsConfig, self.config).vae_frames
         b, t = next(iter(seen.values())).shape[:2]
         if not few or few >= t:
             return {name: value.flatten(0, 1) for name, value in seen.items()}
@@ -244,13 +245,13 @@ class WorldModels(WorldModel):
         after = each(lambda value: value[:, 1:], beliefs)
         feat = self.features(after)
         surprise = -self.memory.guess(after["h"]).log_prob(after["z"].detach()).mean(dim=-1)
-        parts = {"mdn": _lived(surprise, clip)}
+        parts = {"mdn": lived(surprise, clip)}
         if self.reward is not None:  # reward[t] comes with obs[t+1]
-            parts["reward"] = _lived(twohot_loss(self.reward(feat), clip.reward.float(), self.bins), clip)
+            parts["reward"] = lived(twohot_loss(self.reward(feat), clip.reward.float(), self.bins), clip)
         if self.continues is not None:
             logit = self.continues(feat).squeeze(-1)
             error = F.binary_cross_entropy_with_logits(logit, 1 - clip.terminated.float(), reduction="none")
-            parts["continue"] = _lived(error, clip)
+            parts["continue"] = lived(error, clip)
         return parts
 
     @staticmethod
@@ -293,16 +294,3 @@ class MDNRNN(nn.Module):
         raw = F.linear(h, self.out.weight[:needed], self.out.bias[:needed]).unflatten(-1, (2, self.z, self.mixtures))
         which = raw[..., 0, :, :].argmax(dim=-1, keepdim=True)
         return raw[..., 1, :, :].gather(-1, which).squeeze(-1)
-
-
-def _looked_at(clip: Clip) -> Obs:
-    """All frames; with a past, those after the first."""
-    return clip.obs if clip.past is None else each(lambda value: value[:, 1:], clip.obs)
-
-
-def _lived(error: Tensor, clip: Clip) -> Tensor:
-    """The mean over `b t` without the steps between two episodes, which nobody lived."""
-    if clip.first is None:
-        return error.mean()
-    real = ~clip.first[:, 1:]
-    return (error * real).sum() / real.sum().clamp(min=1)
