@@ -35,7 +35,7 @@ SUBSTRATES: dict[str, Substrate] = {  # width and horizon → one layer
     "s4": lambda width, horizon: S4Layer(width, 64, "s4"),
     "s4d": lambda width, horizon: S4Layer(width, 64, "s4d"),
     "s5": lambda width, horizon: S5Layer(width, 256),
-    "mamba2": lambda width, horizon: Mamba2(width, layers=2),
+    "mamba2": lambda width, horizon: Mamba2(width, Mamba2.Config(), layers=2),
     "attention": lambda width, horizon: AttentionLayer(width, 4, 2 * width, window=horizon),
 }
 COLOURS = ("#0072b2", "#d55e00", "#e69f00", "#009e73", "#cc79a7", "#000000", "#56b4e9")
