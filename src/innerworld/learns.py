@@ -30,6 +30,11 @@ class Learns(nn.Module, ABC):
     def loss(self, clip: Clip) -> tuple[Tensor, dict[str, Tensor]]:
         """How wrong was I? A scalar, and its named parts (detached scalars)."""
 
+    def prepare(self, clip: Clip) -> None:
+        """Called once, before the first step, with its clips: what can be found in closed form (a basis, a scale) goes
+        into buffers now. Of several processes each is given its rows (see `team.mean_of_all`), and the buffers of the
+        first count."""
+
     def after_step(self) -> None:
         """Called after every optimiser step: moving-average targets and the like."""
 

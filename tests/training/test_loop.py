@@ -46,9 +46,14 @@ class Linear(WorldModel):
         self.norm = nn.BatchNorm1d(config.dim)
         self.dropout = nn.Dropout(0.2)
         self.register_buffer("slow", torch.zeros(config.dim))
+        self.scale: Tensor  # of what is seen, found before the first step
+        self.register_buffer("scale", torch.ones(()))
+
+    def prepare(self, clip: Clip) -> None:
+        self.scale.div_(clip.obs["state"].std())
 
     def encode(self, obs: Obs, state: State | None = None, action: Tensor | None = None) -> State:
-        return {"z": self.look(obs["state"])}
+        return {"z": self.look(obs["state"] * self.scale)}
 
     def predict(self, state: State, action: Tensor, rng: torch.Generator | None = None) -> State:
         return {"z": self.act(torch.cat([state["z"], action], dim=-1))}
@@ -116,6 +121,16 @@ def test_resume_is_bit_exact(tmp_path: Path) -> None:
         f / "checkpoints" / "step-00000040" / "optimiser.safetensors" for f in (tmp_path / "whole", tmp_path / "parts")
     )
     assert a.read_bytes() == b.read_bytes()
+
+
+def test_a_model_is_prepared_once_with_the_first_clips(tmp_path: Path) -> None:
+    few = CONFIG.model_copy(update={"steps": 3})
+    model = train(build(), Noise(), few, tmp_path)
+    scale = 1 / Noise().batch(0).obs["state"].std()
+    assert torch.equal(model.scale, scale) and scale != 1
+    again = Linear(Linear.Config(), SPEC)
+    train(again, Noise(), few.model_copy(update={"steps": 5}), tmp_path, resume=True)
+    assert torch.equal(again.scale, scale)
 
 
 def test_saving_and_watching_do_not_change_the_run(tmp_path: Path) -> None:

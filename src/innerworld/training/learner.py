@@ -14,7 +14,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 from innerworld.errors import UserError
 from innerworld.learns import Learns
-from innerworld.team import PATIENCE, Team, noticing, spread
+from innerworld.team import PATIENCE, Team, noticing, same_for_all, spread
 from innerworld.training.config import TrainConfig, autocasts, learning_rate
 from innerworld.training.optimisers import build_optimiser, clip_each
 from innerworld.training.parallel import LossOf, Strategy, local, whole, with_ddp, with_fsdp
@@ -60,6 +60,13 @@ class Learner:
     @property
     def sharded(self) -> bool:
         return self.strategy == "fsdp" and not self.team.alone
+
+    def prepare(self, clip: Clip) -> None:
+        """Let the model find in closed form what it can, before the first step."""
+        with noticing(self.team, 0), spread(self.team), torch.no_grad():
+            self.model.prepare(clip.to(self.device))
+            for buffer in self.model.buffers():
+                same_for_all(buffer)
 
     def measure(self, step: int, clip: Clip) -> Measured:
         """The loss of this process's part of the batch, and the gradient of the whole, which the parameters hold now.

@@ -93,6 +93,8 @@ def _run(
     config, team = learner.config, learner.team
     for step in range(keeper.begin(resume), config.steps):
         clip = _next(clips, step, team, keeper, asked)
+        if step == 0:
+            learner.prepare(clip)
         measured = learner.measure(step, clip)
         with noticing(team, step):
             stop, save, bad, trouble = team.highest(*asked.look(), not measured.finite, keeper.troubled)
