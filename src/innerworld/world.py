@@ -98,6 +98,11 @@ class WorldModel(Learns):
 
         return step
 
+    def roll_bytes(self, b: int, k: int, horizon: int, shared: bool = False) -> int:
+        """How much `roll` holds at most, in bytes, beside the states that it gives: from k starts of each of b rows, in
+        single precision and without gradients. `shared`: the starts of a row are one belief. None by default."""
+        return 0
+
     def dream(
         self, state: State, policy: Callable[[State], Tensor], horizon: int, rng: Generator | None = None
     ) -> tuple[State, Tensor]:

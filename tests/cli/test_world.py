@@ -36,7 +36,9 @@ def test_train_resume_list_evaluate(tmp_path: Path, capsys: pytest.CaptureFixtur
     found = json.loads(out)
     assert (found["env"], found["sensors"], found["steps"]) == ("CartPole-v1", ["state"], 4)
     assert found["last"]["env_steps"] == found["last"]["agent_steps"] == found["last"]["frames"] > 18
-    assert err.startswith("replay: ") and "MB on the disk" in err and "train dreamer 4/4" in err
+    assert (
+        err.startswith("replay: ") and "MB on the disk" in err and "imagination: " in err and "train dreamer 4/4" in err
+    )
     noted = read_practice(tmp_path / "r")
     assert (noted.train.optimiser, noted.train.agc, noted.train.lr, noted.train.clip_grad) == ("laprop", 0.3, 4e-5, 0)
     assert (noted.family, noted.model["world"]["deter"], noted.online.ratio) == ("dreamer", 16, 4)

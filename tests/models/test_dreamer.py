@@ -262,3 +262,19 @@ def _chances(model: Dreamer) -> torch.Tensor:
 def test_the_defaults_are_the_smallest_v3() -> None:
     assert Dreamer.presets["v3"] == Dreamer.presets["v3-1m"] == DreamerConfig()
     assert DreamerConfig().actor_critic == ActorCriticConfig()
+
+
+@pytest.mark.parametrize(("starts", "beliefs"), [(0, 12), (2, 4)])
+def test_it_says_beforehand_what_imagining_takes(starts: int, beliefs: int) -> None:
+    backbone = BackboneConfig(dim=16, heads=2, mlp=16, window=4)
+    world = SequenceConfig(stoch=4, units=16, posterior_units=16, prior_units=16, backbone=backbone)
+    acting = TINY["actor_critic"] | {"starts": starts}
+    model = _dreamer(family="sequence", world=world, actor_critic=acting)
+    width = model.features(model.encode(SPEC.blank())).shape[1]
+    n, horizon, size = model.imagination(2, 5)
+    assert (n, horizon) == (beliefs, 3)
+    memory = model.world.roll_bytes(2, beliefs // 2, 3)
+    assert memory > 0 and size == 4 * beliefs * 4 * width + memory
+    plain = _dreamer()
+    width = plain.features(plain.encode(SPEC.blank())).shape[1]
+    assert plain.imagination(2, 5) == (12, 3, 4 * 12 * 4 * width)  # an RSSM remembers nothing but its beliefs

@@ -45,6 +45,14 @@ class Dreamer(WorldModel):
         """What to do, `b a`: with `rng` a draw, as to explore; without it the most likely action."""
         return self.actor_critic.actor.act(self.world.features(state), rng)
 
+    def imagination(self, b: int, t: int) -> tuple[int, int, int]:
+        """To learn to act from b clips of t actions: from how many beliefs it imagines, how many steps, and how many
+        bytes the features of all of them and the world model's memory take; a graph of gradients is not counted."""
+        config = cast(DreamerConfig, self.config).actor_critic
+        k = min(config.starts or t + 1, t + 1)
+        features = 4 * b * k * (config.horizon + 1) * self.actor_critic.width
+        return b * k, config.horizon, features + self.world.roll_bytes(b, k, config.horizon)
+
     def loss(self, clip: Clip) -> tuple[Tensor, dict[str, Tensor]]:
         total, parts, _ = self.study(clip)
         return total, parts
@@ -93,6 +101,9 @@ class Dreamer(WorldModel):
 
     def roll(self, starts: State, horizon: int) -> Roll:
         return self.world.roll(starts, horizon)
+
+    def roll_bytes(self, b: int, k: int, horizon: int, shared: bool = False) -> int:
+        return self.world.roll_bytes(b, k, horizon, shared)
 
     def bare(self, state: State) -> State:
         return self.world.bare(state)

@@ -93,9 +93,8 @@ class SequenceModel(LatentWorldModel):
         b, k = starts["stoch"].shape[:2]
         memory = _memory(starts)
         shared = all(value.stride(1) == 0 for value in memory.values())  # one belief, expanded
-        numbers = self.backbone.held(b, k, horizon, shared)
         room_for(
-            numbers * starts["stoch"].element_size(),
+            self.roll_bytes(b, k, horizon, shared) * starts["stoch"].element_size() // 4,
             starts["stoch"].device,
             f"imagining {horizon} steps from {b * k} beliefs",
             "imagine from fewer (actor_critic.starts, samples), less far, or see a smaller backbone.window",
@@ -112,6 +111,9 @@ class SequenceModel(LatentWorldModel):
             return state
 
         return step
+
+    def roll_bytes(self, b: int, k: int, horizon: int, shared: bool = False) -> int:
+        return 4 * self.backbone.held(b, k, horizon, shared)
 
     def bare(self, state: State) -> State:
         return {name: value for name, value in state.items() if not name.startswith(MEMORY)}

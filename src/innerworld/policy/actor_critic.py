@@ -58,7 +58,7 @@ class ActorCritic(nn.Module):
 
     def __init__(self, config: ActorCriticConfig, width: int, spec: Spec, told: float = 1.0) -> None:
         super().__init__()
-        self.config = config
+        self.config, self.width = config, width
         self.factor = config.discount / told
         self.actor = Actor(config.actor, width, spec)
         self.critic = Critic(config.critic, width)

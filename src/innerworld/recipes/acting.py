@@ -29,6 +29,15 @@ class HasPolicy(Protocol):
         ...
 
 
+@runtime_checkable
+class Dreams(Protocol):
+    """A family that learns to act in what it imagines, and can say beforehand how much memory that takes."""
+
+    def imagination(self, b: int, t: int) -> tuple[int, int, int]:
+        """To learn from b clips of t actions: beliefs imagined from, steps, and bytes."""
+        ...
+
+
 class Acting:
     """Row i stands for world i. With `sample` actions are drawn, else they are the most likely ones.
 

@@ -22,7 +22,7 @@ from innerworld.disk import write_atomic
 from innerworld.errors import UserError
 from innerworld.lock import lock
 from innerworld.log import Bar, JsonLines, Log, Row, tee, tracker
-from innerworld.recipes.acting import check_acts
+from innerworld.recipes.acting import Dreams, check_acts
 from innerworld.recipes.living import Examiner, Living, Units
 from innerworld.recipes.practice import Practice, read_practice
 from innerworld.team import launched
@@ -126,9 +126,13 @@ def _needs(practice: Practice, model: WorldModel, spec: Spec) -> str:
     rows = practice.online.capacity or 0
     row = row_bytes(spec, _belief(model, spec))
     held = "none of it in memory" if practice.online.rarity is None else f"{told(rows * COUNT.itemsize)} in memory"
+    dreams = ""
+    if isinstance(model, Dreams):
+        starts, horizon, size = model.imagination(practice.online.batch, practice.online.length)
+        dreams = f"; imagination: {starts:,} times {horizon} steps, {told(size)}"
     return (
         f"replay: {rows:,} moments of {row:,} bytes, {told(rows * row)} on the disk, {held}; "
-        f"model: {parameters:,} parameters, {told(4 * NUMBER * parameters)} with gradients and optimiser"
+        f"model: {parameters:,} parameters, {told(4 * NUMBER * parameters)} with gradients and optimiser{dreams}"
     )
 
 
