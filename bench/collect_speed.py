@@ -1,6 +1,7 @@
 """How fast is experience collected into a store on disk? Frames of 64 x 64 per CPU-second, beside stable-worldmodel.
 
     OMP_NUM_THREADS=1 python bench/collect_speed.py --peer-python PEER/bin/python
+    OMP_NUM_THREADS=1 python bench/collect_speed.py --worlds coinrun                      # any world, without a peer
 
 Random actions, 8 worlds (the peer's number of worlds changes nothing for it; ours also with 64), episodes of 100 steps,
 one thread, everything counted: stepping, drawing, encoding, writing. The sides take turns, `--repeats` times each; the
@@ -32,19 +33,20 @@ FORMATS = ("lance", "hdf5")
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--peer-python", type=Path, help="interpreter of the peer's virtual environment")
+    parser.add_argument("--worlds", nargs="+", default=list(WORLDS), help="names of worlds")
     parser.add_argument("--episodes", type=int, default=24, help="episodes of the peer; ours are 4 times as many")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each side")
     options = parser.parse_args()
     torch.set_num_threads(1)
     print(f"{'world':10} {'side':32} {'frames/CPU s':>14}")
-    for world, theirs in WORLDS.items():
+    for world in options.worlds:
         ours: dict[int, float] = {}
         peers: dict[str, float] = {}
         for _ in range(options.repeats):
             for worlds in (8, 64):
                 ours[worlds] = max(ours.get(worlds, 0), rate(world, worlds, max(64, 4 * options.episodes)))
-            for form in FORMATS if options.peer_python else ():
-                found = peer_rate(options.peer_python, theirs, form, options.episodes)
+            for form in FORMATS if options.peer_python and world in WORLDS else ():
+                found = peer_rate(options.peer_python, WORLDS[world], form, options.episodes)
                 peers[form] = max(peers.get(form, 0), found)
         for worlds, speed in ours.items():
             print(f"{world:10} {f'innerworld, {worlds} worlds':32} {speed:14,.0f}")

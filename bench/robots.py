@@ -84,7 +84,7 @@ def main() -> None:
     name = f"{args.robot}-{Path(args.eyes).name}"
     results = name if args.learn is None else f"{name}-{args.learn}"
     began = time.process_time()
-    store, robot = (_g1 if args.robot == "g1" else _bridge)(args.data, args.out / args.robot, args.limit)
+    store, robot = ROBOTS[args.robot](args.data, args.out / args.robot, args.limit)
     ready = None if args.eyes == "own" else _tokens(store, args.out / f"{name}-tokens", args.eyes, args.size)
     _tell(f"{len(store)} episodes, {store.transitions} actions; store and tokens", began)
     order = np.random.default_rng(args.seed).permutation(len(store))
@@ -115,11 +115,11 @@ def _tell(sentence: str, began: float) -> None:
 # ---------------------------------------------------------------------- the robots
 
 
-def _g1(data: Path, out: Path, limit: int | None) -> tuple[Store, Robot]:
+def g1(data: Path, out: Path, limit: int | None, size: int = 112) -> tuple[Store, Robot]:
     """26 joint targets; a fourth of the video's 15 frames per second; targets in between are averaged."""
     here = [int(file.stem[-6:]) for file in sorted((data / "data").glob("episode_*.parquet"))][:limit]
     config = LeRobotConfig(
-        size=112, frame_skip=4, actions="sum", rows_per_frame=2, episodes=tuple(here),
+        size=size, frame_skip=4, actions="sum", rows_per_frame=2, episodes=tuple(here),
         data_path="data/episode_{episode_index:06d}.parquet",
         video_path="video160x120_15fps/episode_{episode_index:06d}.mp4",
     )  # fmt: skip
@@ -129,12 +129,15 @@ def _g1(data: Path, out: Path, limit: int | None) -> tuple[Store, Robot]:
     return store, Robot("cam_high", "target", low, high, (7, 10), ("right shoulder pitch", "right elbow"), stride=4)
 
 
-def _bridge(data: Path, out: Path, limit: int | None) -> tuple[Store, Robot]:
+def bridge(data: Path, out: Path, limit: int | None, size: int = 64) -> tuple[Store, Robot]:
     """Changes of the gripper's place and angles, and where it is to be between open and shut."""
     low, high = (*(-reach for reach in BRIDGE_REACH), 0.0), (*BRIDGE_REACH, 1.0)
-    config = RldsConfig(sensors=("image_0", "state"), action_low=low, action_high=high, limit=limit)
+    config = RldsConfig(size=size, sensors=("image_0", "state"), action_low=low, action_high=high, limit=limit)
     store = Store.open(out) if out.exists() else import_log("rlds", data, out, config)[0]
     return store, Robot("image_0", "pose_grip", low, high, (0, 1), ("x", "y"), stride=1)
+
+
+ROBOTS = {"g1": g1, "bridge": bridge}
 
 
 # ---------------------------------------------------------------------- learning

@@ -6,11 +6,14 @@ import pytest
 
 from innerworld.config import Config
 from innerworld.envs.two_rooms import Dynamics
-from innerworld.models import HJEPA, JEPA, MODELS, RSSM, Oracle
+from innerworld.models import GLP, HJEPA, JEPA, MODELS, RSSM, Oracle
+from innerworld.models.diffusion import Diffusion
 from innerworld.models.dino_wm import DinoWM
 from innerworld.models.dreamer import Dreamer
+from innerworld.models.genie import Genie
 from innerworld.models.oracle import OracleConfig
 from innerworld.models.sequence import SequenceModel
+from innerworld.models.video import Video
 from innerworld.models.vjepa2_ac import VJEPA2AC
 from innerworld.models.world_models import WorldModels
 from innerworld.testing import check_world_model
@@ -37,8 +40,26 @@ DREAMER_V1 = {"world": RSSM_TINY | {"latent": "gaussian"}, "actor_critic": {"hor
 DREAMER_V1["actor_critic"] |= {"actor": {"continuous": "tanh_normal"}, "critic": {"kind": "normal", "slow_weight": 0}}
 SEQUENCE_TINY = {"stoch": 4, "units": 16, "posterior_units": 16, "prior_units": 16, "depth": 4, "mults": (1, 2)}
 SEQUENCE_TINY |= {"image": "strided", "image_size": 8}
+VIDEO_BODY = {"dim": 16, "depth": 2, "heads": 2, "mlp": 2.0, "window": 3}
+VIDEO_TINY = {"codec": {"width": 4}, "backbone": VIDEO_BODY, "steps": 2, "units": 16, "bins": 41}
 BACKBONE_TINY = {"dim": 16, "heads": 2, "mlp": 16, "window": 4, "state": 8, "mamba2": {"head": 8, "state": 4}}
+GLP_TINY = {"jepa": JEPA_TINY, "codec": {"width": 8}, "decoder": {"dim": 16, "depth": 2, "heads": 2, "steer": 16}}
+GLP_WINDOW = GLP_TINY["decoder"] | {"kind": "window", "predicts": "v"}
+DIFFUSION_TINY = {"image_size": 8, "steer": 8, "channels": (8, 8), "depths": (1, 1), "steps": 2}
+DIFFUSION_TINY |= {"ends": {"hidden": 8, "steer": 8, "channels": (8, 8), "depths": (1, 1), "bins": 41}}
+GENIE_BODY = {"dim": 16, "depth": 2, "heads": 2, "mlp": 1.0, "window": 4}
+GENIE_TINY = {"codec": {"width": 4}, "levels": 4, "labels": {"count": 12, "length": 3}, "units": 16, "bins": 41}
+GENIE_TINY |= {"dynamics": {"backbone": GENIE_BODY | {"steering": "token"}, "steps": 3}}
+GENIE_VQ = {"dim": 16, "depth": 1, "heads": 2, "mlp": 16}
+GENIE_LAM = {"book": {"codes": 3, "dead": 0.5}, "width": 4, "pixels": 8}
+GENIE_LAM |= {"backbone": GENIE_BODY | {"depth": 1, "steering": "none"}}
 SETTINGS: dict[str, dict[str, Config]] = {
+    "diffusion": {
+        "two-hot": Diffusion.Config.model_validate(DIFFUSION_TINY),
+        "frames alone": Diffusion.Config.model_validate(
+            DIFFUSION_TINY | {"history": 1, "rollout": 0, "windows": 2, "reward": 0, "continues": 0}
+        ),
+    },
     "dino_wm": {
         "as published": DinoWM.Config.model_validate(DINO_TINY),
         "steered, rotary": DinoWM.Config.model_validate(
@@ -63,6 +84,30 @@ SETTINGS: dict[str, dict[str, Config]] = {
     "dreamer": {
         "reinforce": Dreamer.Config.model_validate(DREAMER_TINY),
         "dynamics": Dreamer.Config.model_validate(DREAMER_V1),
+    },
+    "glp": {
+        "both losses": GLP.Config.model_validate(
+            GLP_TINY | {"jepa": JEPA_TINY | {"rollout": 4, "std": 1.0, "cov": 1.0, "smooth": 0.1, "inverse": 1.0}}
+        ),
+        "a jepa": GLP.Config.model_validate(GLP_TINY | {"generative": 0}),
+        "a jepa, drawn beside": GLP.Config.model_validate(GLP_TINY | {"generative": 0, "beside": True}),
+        "pan": GLP.Config.model_validate(GLP_TINY | {"latent": 0, "reencode": True, "decoder": GLP_WINDOW}),
+        "transformer, closed loop": GLP.Config.model_validate(
+            GLP_TINY | {"jepa": JEPA_TINY | {"predictor": "transformer", "history": 3}, "reencode": True}
+        ),
+    },
+    "genie": {
+        "words of numbers": Genie.Config.model_validate(GENIE_TINY | {"actions": GENIE_LAM}),
+        "acting, masked decoder": Genie.Config.model_validate(
+            GENIE_TINY
+            | {"reward": 0.1, "continues": 0.1, "actions": GENIE_LAM | {"keep": 0.5}}
+            | {"dynamics": {"masks": "frame", "backbone": GENIE_BODY | {"steering": "adaln"}, "steps": 3}}
+        ),
+        "vq, actions added": Genie.Config.model_validate(
+            GENIE_TINY
+            | {"codec": {"kind": "vq", "width": 4, "steps": 2, "vq": {"book": {"codes": 16}, "body": GENIE_VQ}}}
+            | {"actions": GENIE_LAM, "dynamics": {"backbone": GENIE_BODY | {"steering": "none"}, "steps": 3}}
+        ),
     },
     "hjepa": {
         "taught along": HJEPA.Config.model_validate({"level1": JEPA_TINY, "above": HJEPA_ABOVE}),
@@ -92,6 +137,24 @@ SETTINGS: dict[str, dict[str, Config]] = {
             | {"backbone": BACKBONE_TINY | {"positions": "learned", "window": 20, "context": 8, "norms": "post"}}
         ),
     },
+    "video": {
+        "frames of their own noise, acting": Video.Config.model_validate(
+            VIDEO_TINY | {"reward": 0.1, "continues": 0.1}
+        ),
+        "oasis": Video.Config.model_validate(
+            VIDEO_TINY
+            | {"schedule": "sigmoid", "prediction": "v", "blank": 0.0}
+            | {"backbone": VIDEO_BODY | {"places": "rotary", "feeds": "each"}}
+        ),
+        "sora": Video.Config.model_validate(
+            VIDEO_TINY | {"noise": "shared", "blank": 0.0, "backbone": VIDEO_BODY | {"causal": False, "window": 7}}
+        ),
+        "astra": Video.Config.model_validate(
+            VIDEO_TINY
+            | {"noise": "history", "experts": 2, "action_dropout": 0.2, "guidance": 1.5}
+            | {"backbone": VIDEO_BODY | {"steering": "token"}}
+        ),
+    },
     "vjepa2_ac": {
         "remembering": VJEPA2AC.Config.model_validate(AC_TINY),
         "as published": VJEPA2AC.Config.model_validate(
@@ -105,7 +168,7 @@ SETTINGS: dict[str, dict[str, Config]] = {
         ),
     },
 }
-PICTURES_ONLY = {"dino_wm", "vjepa2_ac"}  # families that are nothing without eyes
+PICTURES_ONLY = {"diffusion", "dino_wm", "genie", "vjepa2_ac"}  # families that are nothing without eyes
 CASES = [
     (family, name, world)
     for family, all in SETTINGS.items()

@@ -59,6 +59,7 @@ EXCEPTIONS = {
     ("checkpoint/header.py", "families"): "a checkpoint names its family, which is looked up when it is loaded",
     ("models/dreamer_config.py", "policy"): "the settings of who acts are among those of the family",
     ("models/dreamer.py", "policy"): "a world model, and who learns to act in it: one family under one name",
+    ("models/codec_config.py", "checkpoint"): "a tokenizer that is borrowed is that of a run",
     ("models/eyes.py", "checkpoint"): "eyes that are borrowed may be those of a run",
     ("models/hjepa.py", "checkpoint"): "the level below may be that of a run",
     ("testing/world_model.py", "checkpoint"): "the public check saves and loads the model that it is given",

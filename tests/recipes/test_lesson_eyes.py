@@ -14,7 +14,7 @@ from innerworld.data import Store
 from innerworld.errors import UserError
 from innerworld.evaluate.collapse import CollapseWatch
 from innerworld.models import JEPA
-from innerworld.perception import ENCODERS, VJEPA2, Encoder
+from innerworld.perception import ENCODERS, VJEPA2, Encoder, Tokenizer
 from innerworld.recipes.lesson import Lesson, actions, teach
 from innerworld.recipes.stages import load_learner
 from innerworld.testing.world_model import random_clip
@@ -31,6 +31,8 @@ SMALL = {
     "lejepa": ["global_size=16", "local_size=8", "projector=[16,8]", "local_views=2", "slices=16"],
 }
 
+EYES = [name for name, kind in ENCODERS.items() if not issubclass(kind, Tokenizer)]
+
 
 def store(path: Path, spec: Spec) -> Path:
     made = Store.create(path, spec)
@@ -45,6 +47,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def settings(name: str, *words: str) -> dict[str, Any]:
+    if name not in EYES:
+        return families.config(name, "tiny", ["patch=4", *words]).model_dump(mode="json")
     small = ["vit.depth=1", "vit.dim=24", "vit.heads=2", "vit.mlp=24", "vit.patch=4", *SMALL[name], *words]
     if name != "lejepa":
         small += ["predictor.dim=24", "predictor.heads=2", "predictor.depth=1", "predictor.mlp=24"]
@@ -60,7 +64,8 @@ def lesson(data: Path, name: str = "vjepa2", **other: Any) -> Lesson:
 def test_every_encoder_is_taught_watched_and_loaded(name: str, data: Path, tmp_path: Path) -> None:
     taught = teach(lesson(data, name), tmp_path, quiet=True)
     rows = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    watched = {"effective_rank", "std_mean", "alignment", "uniformity", "probe_r2", "spread", "loss"}
+    watched = {"effective_rank", "std_mean", "alignment", "uniformity", "probe_r2", "loss"}
+    watched |= {"spread"} if name in EYES else {"pixels"}
     assert watched <= rows[-1].keys() and rows[-1]["step"] == 3
     loaded = checkpoint.load(tmp_path, kind=Encoder)
     assert type(loaded) is ENCODERS[name] and loaded.config == taught.config
@@ -84,7 +89,7 @@ def test_length_is_told_in_frames(data: Path, monkeypatch: pytest.MonkeyPatch, t
         teach(lesson(data, length=1), tmp_path / "short", quiet=True)
 
 
-@pytest.mark.parametrize("name", ["vjepa2", "lejepa"])
+@pytest.mark.parametrize("name", ["vjepa2", "lejepa", "pca", "vq", "mae"])
 def test_a_resumed_lesson_ends_in_the_same_weights(name: str, data: Path, tmp_path: Path) -> None:
     teach(lesson(data, name), tmp_path / "whole", quiet=True)
     half = lesson(data, name, train=TRAIN.model_copy(update={"steps": 2}).model_dump())
@@ -110,7 +115,7 @@ def test_pictures_are_needed(tmp_path: Path) -> None:
         teach(lesson(store(tmp_path / "blind", spec)), tmp_path / "run", quiet=True)
 
 
-@pytest.mark.parametrize("name", ENCODERS)
+@pytest.mark.parametrize("name", EYES)
 def test_a_collapse_raises_the_alarm_and_a_still_scene_does_not(name: str, caplog: pytest.LogCaptureFixture) -> None:
     """Frames that differ in a few pixels are nearly one point to eyes that see well."""
     torch.manual_seed(0)

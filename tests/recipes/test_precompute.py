@@ -10,8 +10,9 @@ import torch
 from innerworld import checkpoint
 from innerworld.data import Clips, Store
 from innerworld.errors import UserError
+from innerworld.models.codec import Codec, CodecConfig
 from innerworld.models.dino_wm import DinoWM, DinoWMConfig
-from innerworld.perception import LeJEPA
+from innerworld.perception import FSQ, LeJEPA
 from innerworld.perception.lejepa import LeJEPAConfig
 from innerworld.recipes.lesson import Lesson, teach
 from innerworld.recipes.precompute import precompute
@@ -67,6 +68,20 @@ def test_the_same_experience_with_tokens_beside_it(store: Store, eyes: str, tmp_
             seen = seeing.encode({"pixels": was.obs["pixels"][0]})
         torch.testing.assert_close(now.obs[name][0].float(), seen, atol=2e-3, rtol=2e-3)  # half precision
     assert len(made.statistics().columns[f"obs.{name}"].mean) == 24
+
+
+def test_a_tokenizer_may_look_too(store: Store, tmp_path: Path) -> None:
+    tokenizer = FSQ(FSQ.presets["tiny"], SPEC)  # pyright: ignore[reportArgumentType]
+    checkpoint.save(tmp_path / "fsq", tokenizer, None, 0, None)
+    made = precompute(store, tmp_path / "tokens", str(tmp_path / "fsq"))
+    codec = Codec(CodecConfig(checkpoint=str(tmp_path / "fsq")), SPEC)
+    (name,) = made.spec.obs.keys() - SPEC.obs.keys()
+    assert name == f"pixels@{codec.config.fingerprint}" and made.spec.obs[name] == (16, 4)
+    now = made.episode(2)
+    found = codec.indices(codec.look({name: now.obs[name][0], "state": now.obs["state"][0]}))
+    assert torch.equal(found, codec.indices(codec.look({sensor: now.obs[sensor][0] for sensor in SPEC.obs})))
+    with pytest.raises(UserError, match="is a tokenizer, which sees at its own size: leave out --size"):
+        precompute(store, tmp_path / "other", str(tmp_path / "fsq"), size=8)
 
 
 def test_it_teaches_what_looking_teaches(store: Store, eyes: str, tmp_path: Path) -> None:

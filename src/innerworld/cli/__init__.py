@@ -178,6 +178,12 @@ def _understand() -> Verb:
     return UNDERSTAND
 
 
+def _surprise() -> Verb:
+    from innerworld.cli.surprise import SURPRISE
+
+    return SURPRISE
+
+
 def _models() -> Verb:
     from innerworld.cli.maps import FAMILIES
 
@@ -222,6 +228,7 @@ VERBS: dict[str, tuple[str, Callable[[], Verb]]] = {
     "evolve": ("evolve a linear controller for a taught model, in its dream or in its world", _evolve),
     "play": ("watch a taught policy in its world, beside what its model imagines and dreams", _play),
     "understand": ("what a probe on frozen eyes can name in labelled films", _understand),
+    "surprise": ("show a taught model possible and impossible films, and count which surprise it", _surprise),
     "models": ("the families of world models there are", _models),
     "envs": ("the worlds there are", _envs),
     "planners": ("the planners there are", _planners),

@@ -60,7 +60,8 @@ def _families(flags: FamilyFlags, call: Call) -> Answer:
 
     def show(console: Console) -> None:
         show_table(console, headings, [[_said(value) for value in row.values()] for row in rows])
-        say(console, "\neyes, which learn without actions, alone or as those of a world model (model.eyes.family):\n")
+        say(console, "\neyes, which learn without actions, alone or as those of a world model (model.eyes.family), and")
+        say(console, "tokenizers, which also draw (model.codec.kind):\n")
         show_table(console, ("name", "about", "presets", "file"), [[_said(v) for v in row.values()] for row in eyes])
 
     return Answer({"models": rows, "eyes": eyes}, show)

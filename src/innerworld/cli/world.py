@@ -12,7 +12,7 @@ from rich.console import Console
 from innerworld import checkpoint
 from innerworld.cli.preset import begin
 from innerworld.cli.settings import changed, last_row, refuse, refuse_difference
-from innerworld.cli.table import say, show_table
+from innerworld.cli.table import number_rows, say, show_table
 from innerworld.cli.verb import Answer, Call
 from innerworld.config import build
 from innerworld.errors import UserError
@@ -58,9 +58,9 @@ def train_in_world(flags: TrainFlags, call: Call) -> Answer:
     return Answer(values, lambda console: _show(console, values))
 
 
-def evaluate_in_world(folder: Path, episodes: int, seed: int, call: Call) -> Answer:
-    """Returns of a run's policy, and of a random one, in the world that it learnt in."""
-    values = evaluate_practice(folder, episodes, seed, call.quiet)
+def evaluate_in_world(folder: Path, episodes: int, seed: int, call: Call, drawings: bool = True) -> Answer:
+    """Returns of a run's policy, and of a random one, in the world that it learnt in, and what it draws of that."""
+    values = evaluate_practice(folder, episodes, seed, call.quiet, drawings)
     results = values["results"]
     names = ("return", "return_std", "return_median", "length", "episodes")
     rows = [[who, *(f"{found[name]:.4g}" for name in names)] for who, found in results.items()]
@@ -68,6 +68,8 @@ def evaluate_in_world(folder: Path, episodes: int, seed: int, call: Call) -> Ans
     def show(console: Console) -> None:
         say(console, f"{folder}: {values['family']} in {values['env']}, after {values['updates']} updates")
         show_table(console, ("who", *names), rows)
+        if "drawn" in values:
+            show_table(console, ("what it draws", ""), number_rows({"": values["drawn"]}))
 
     return Answer(values, show)
 

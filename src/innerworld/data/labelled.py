@@ -89,7 +89,7 @@ def read_kinetics(list_file: Path | str, videos: Path | str) -> LabelledSet:
 
     Videos are cut already; labels are numbered in alphabetical order. Errors as `read_ssv2`.
     """
-    rows = list(_csv(list_file, ("label", "youtube_id", "time_start", "time_end")))
+    rows = list(csv_rows(list_file, ("label", "youtube_id", "time_start", "time_end")))
     names = sorted({row["label"] for row in rows})
     number = {name: i for i, name in enumerate(names)}
     root = Path(videos)
@@ -111,7 +111,7 @@ def read_epic(
     of the pairs that occur. Errors as `read_ssv2`.
     """
     columns = ("participant_id", "video_id", "start_timestamp", "stop_timestamp", "verb_class", "noun_class")
-    rows = list(_csv(list_file, columns))
+    rows = list(csv_rows(list_file, columns))
     keys = [_epic_key(row, what, f"{list_file} row {i + 1}") for i, row in enumerate(rows)]
     order = sorted(set(keys))
     number = {key: i for i, key in enumerate(order)}
@@ -162,10 +162,11 @@ def _film(item: Labelled, frames: int, size: int | None) -> np.ndarray:
         raise UserError(f"{item.path} has no frame between {item.start} s and {item.stop} s: it has {len(video)}")
     at = first + (np.arange(frames) + 0.5) * (last - first) / frames
     film = video.frames(at.astype(np.int64))
-    return film if size is None else np.stack([_square(picture, size) for picture in film])
+    return film if size is None else np.stack([square(picture, size) for picture in film])
 
 
-def _square(picture: np.ndarray, size: int) -> np.ndarray:
+def square(picture: np.ndarray, size: int) -> np.ndarray:
+    """The square in the middle of a picture `y x c`, shrunk to that side by area."""
     y, x = picture.shape[:2]
     side = min(y, x)
     top, left = (y - side) // 2, (x - side) // 2
@@ -227,7 +228,8 @@ def _json(file: Path | str) -> Any:
         raise UserError(f"{file} is not JSON: {error}") from error
 
 
-def _csv(file: Path | str, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
+def csv_rows(file: Path | str, columns: tuple[str, ...]) -> Iterator[dict[str, str]]:
+    """The rows of a table that has these columns. Raises `UserError` for one that has not, and a row that is short."""
     try:
         with Path(file).open(newline="", encoding="utf-8") as opened:
             reader = csv.DictReader(opened, strict=True)

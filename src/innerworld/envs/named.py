@@ -26,29 +26,50 @@ class World:
     many: Callable[[int, int, int | None], VectorEnv]
 
 
-def _two_rooms(size: int, max_steps: int | None) -> gymnasium.Env:
-    from innerworld.envs.two_rooms import TwoRooms
+def _rooms(about: str, **settings: Any) -> World:
+    """Two rooms with these settings; all lengths go with the size."""
 
-    return TwoRooms(_two_rooms_config(size, max_steps))
+    def config(size: int, max_steps: int | None) -> TwoRoomsConfig:
+        from innerworld.envs.two_rooms import TwoRoomsConfig
 
+        plain = TwoRoomsConfig.of_size(size).model_dump()
+        return build(TwoRoomsConfig, plain | settings | _settings(size, "steps", max_steps), "two_rooms")
 
-def _two_rooms_vector(n: int, size: int, max_steps: int | None) -> VectorEnv:
-    from innerworld.envs.two_rooms import TwoRoomsVector
+    def one(size: int, max_steps: int | None) -> gymnasium.Env:
+        from innerworld.envs.two_rooms import TwoRooms
 
-    return TwoRoomsVector(n, _two_rooms_config(size, max_steps))
+        return TwoRooms(config(size, max_steps))
 
+    def many(n: int, size: int, max_steps: int | None) -> VectorEnv:
+        from innerworld.envs.two_rooms import TwoRoomsVector
 
-def _two_rooms_config(size: int, max_steps: int | None) -> TwoRoomsConfig:
-    from innerworld.envs.two_rooms import TwoRoomsConfig
+        return TwoRoomsVector(n, config(size, max_steps))
 
-    steps = {} if max_steps is None else {"steps": max_steps}
-    return build(TwoRoomsConfig, TwoRoomsConfig.of_size(size).model_dump() | steps, "two_rooms")
+    return World(about, one, many)
 
 
 def _maze() -> tuple[Any, Any]:
     from innerworld.envs.maze import Maze, MazeVector
 
     return Maze, MazeVector
+
+
+def _paddle() -> tuple[Any, Any]:
+    from innerworld.envs.paddle import Paddle, PaddleVector
+
+    return Paddle, PaddleVector
+
+
+def _physics() -> tuple[Any, Any]:
+    _need("pymunk", "physics")
+    from innerworld.envs.physics.world import Physics, PhysicsVector
+
+    return Physics, PhysicsVector
+
+
+def _solid_physics() -> tuple[Any, Any]:
+    _need("mujoco", "mujoco")
+    return _physics()
 
 
 def _recall() -> tuple[Any, Any]:
@@ -61,6 +82,12 @@ def _revisit() -> tuple[Any, Any]:
     from innerworld.envs.revisit import Revisit, RevisitVector
 
     return Revisit, RevisitVector
+
+
+def _coinrun() -> tuple[Any, Any]:
+    from innerworld.envs.coinrun import CoinRun, CoinRunVector
+
+    return CoinRun, CoinRunVector
 
 
 def _ours(name: str, about: str, kinds: Callable[[], tuple[Any, Any]], **settings: Any) -> World:
@@ -129,7 +156,14 @@ ENVS = {
         f"maze_{layout}": _ours(f"maze_{layout}", f"a maze, {layout}: go where a picture shows", _maze, layout=layout)
         for layout in ("u", "medium", "spiral")
     },
-    "two_rooms": World("an agent, a wall, a door: go where a picture shows", _two_rooms, _two_rooms_vector),
+    "two_rooms": _rooms("an agent, a wall, a door: go where a picture shows"),
+    "two_rooms_noise": _rooms("the same before a floor that flickers, new in each frame", backdrop="noise"),
+    "two_rooms_blobs": _rooms("the same behind which blue discs wander", backdrop="blobs"),
+    "paddle": _ours("paddle", "a paddle and a ball: return it; what follows, two pictures tell", _paddle),
+    "physics_2d": _ours(
+        "physics_2d", "films of falling, hitting and hiding things: nobody acts (extra: physics)", _physics
+    ),
+    "physics_3d": _ours("physics_3d", "the same, drawn in 3-D (extras: physics, mujoco)", _solid_physics, dimensions=3),
     "recall_10": _ours(
         "recall_10", "a cue shown once, 10 steps before doors: choose that of its colour", _recall, delay=10
     ),
@@ -146,6 +180,7 @@ ENVS = {
         steps=200,
     ),
     "revisit_15": _ours("revisit_15", "the same, 15 x 15, for 1,000 steps", _revisit, cells=15, steps=1000),
+    "coinrun": _ours("coinrun", "run and jump to the coin, in another level each time (package: procgen2)", _coinrun),
     "reacher": _mujoco(
         "reacher", "Reacher", "dm_control", "dmc", "two links and two torques: be where a picture shows"
     ),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from pydantic import Field
 from torch import Tensor
 
 from innerworld.config import Config
+from innerworld.envs.backdrop import BACKDROPS
 from innerworld.envs.drawing import paint_disc
 from innerworld.envs.rows import Single, begun_anew
 from innerworld.errors import UserError, nearest
@@ -54,6 +55,10 @@ class TwoRoomsConfig(Config):
     variation: tuple[str, ...] = Field(
         default=(), description=f"factors drawn anew at each reset: {', '.join(VARIATIONS)}"
     )
+    backdrop: Literal["still", "noise", "blobs"] = Field(
+        default="still", description="what moves behind: nothing, a flickering floor, or blue discs that wander"
+    )
+    backdrop_strength: float = Field(default=0.4, description="brightness of what moves behind, of 1", ge=0, le=1)
     steps: int = Field(default=50, description="length of an episode, steps", ge=1)
     tolerance: float = Field(default=2.0, description="a goal counts as reached within this distance, pixels", gt=0)
 
@@ -89,6 +94,8 @@ class TwoRoomsVector(VectorEnv):
     Sensors: `pixels` (y, x, 3) uint8; `state` (x, y) of the agent and `layout` (x of the wall, y and width of the door,
     radius of the agent), in pixels. The last two are for probes and the oracle: whoever learns to see leaves them out.
 
+    With a `backdrop` something moves behind the agent, unforeseeably; what happens and the other sensors stay the same.
+
     Never terminates; truncates after `steps`. `reset` takes options `reset_mask` (n booleans), `state` (n 2: where to
     begin), `variation` (names of factors to draw) and `variation_values` ({factor: value or n values}).
     """
@@ -115,6 +122,9 @@ class TwoRoomsVector(VectorEnv):
         self.position = np.zeros((num_envs, 2), np.float32)
         self.layout = _plain(config, num_envs)
         self._background = np.zeros((num_envs, size, size, 3), np.uint8)
+        self._floor = np.zeros_like(self._background, np.uint16)  # how many 256ths of it are floor
+        moving = BACKDROPS.get(config.backdrop)
+        self._backdrop = moving(num_envs, size, config.backdrop_strength) if moving else None
         self._elapsed = np.zeros(num_envs, np.int64)
         self._rngs = [np.random.default_rng() for _ in range(num_envs)]
 
@@ -130,7 +140,9 @@ class TwoRoomsVector(VectorEnv):
             _check_free(self.position[rows], self.layout.rows(rows), self.config.size)
         else:
             self.position[rows] = self._free_positions(rows)
-        self._background[rows] = _draw_background(self.layout.rows(rows), self.config.size)
+        self._background[rows], self._floor[rows] = _draw_background(self.layout.rows(rows), self.config.size)
+        if self._backdrop:
+            self._backdrop.begin(rows, [self._rngs[i].spawn(1)[0] for i in rows])
         self._elapsed[rows] = 0
         return self._observe(), {}
 
@@ -145,6 +157,8 @@ class TwoRoomsVector(VectorEnv):
             raise UserError("two_rooms: an action lies outside [-1, 1] (or is NaN): scale or clip it first")
         at = {"state": torch.from_numpy(self.position), "layout": torch.from_numpy(self._layout_sensor())}
         self.position = self.dynamics()(at, torch.from_numpy(actions))["state"].numpy()
+        if self._backdrop:
+            self._backdrop.move()
         self._elapsed += 1
         nothing = np.zeros(self.num_envs, bool)
         return self._observe(), np.zeros(self.num_envs, np.float64), nothing, self._elapsed >= self.config.steps, {}
@@ -172,7 +186,8 @@ class TwoRoomsVector(VectorEnv):
         return np.stack([layout.wall, layout.door, layout.door_width, layout.radius], axis=-1)
 
     def _draw(self) -> NDArray[np.uint8]:
-        return paint_disc(self._background, self.position, self.layout.radius, self.layout.agent_color)
+        behind = self._backdrop.paint(self._background, self._floor) if self._backdrop else self._background
+        return paint_disc(behind, self.position, self.layout.radius, self.layout.agent_color)
 
     def _draw_layout(self, rows: NDArray[Any], variation: Sequence[str], values: Mapping[str, Any]) -> None:
         for factor in (*variation, *values):
@@ -282,8 +297,8 @@ def _check_free(position: NDArray[np.float32], layout: Layout, size: int) -> Non
         raise UserError(f"two_rooms: state {position[bad[0]].tolist()} of world {bad[0]} lies in a wall or outside")
 
 
-def _draw_background(layout: Layout, size: int) -> NDArray[np.uint8]:
-    """Floor, wall with its door, border: `n y x 3`, edges anti-aliased."""
+def _draw_background(layout: Layout, size: int) -> tuple[NDArray[np.uint8], NDArray[np.uint16]]:
+    """Floor, wall with its door, border, edges anti-aliased; and how many 256ths of it are floor: each `n y x 3`."""
     middle = np.arange(size, dtype=np.float32) + 0.5
     beside = np.abs(middle[None] - layout.wall[:, None])
     wall_x = np.clip(WALL_THICKNESS / 2 + 0.5 - beside, 0, 1)  # n x
@@ -292,4 +307,4 @@ def _draw_background(layout: Layout, size: int) -> NDArray[np.uint8]:
     wall = wall_x[:, None, :] * (1 - door_y[:, :, None])
     wall = np.maximum(wall, (border[None, :, None] | border[None, None, :]).astype(np.float32))[..., None]
     picture = wall * layout.wall_color[:, None, None] + (1 - wall) * layout.floor_color[:, None, None]
-    return np.round(picture * 255).astype(np.uint8)
+    return np.round(picture * 255).astype(np.uint8), np.repeat(np.round((1 - wall) * 256).astype(np.uint16), 3, axis=-1)

@@ -219,7 +219,7 @@ def summary(played: Played, far: NDArray[np.bool_]) -> dict[str, float]:
     return found
 
 
-def wilson(hits: int, n: int, z: float = 1.96) -> tuple[float, float]:
+def wilson(hits: float, n: int, z: float = 1.96) -> tuple[float, float]:
     """The Wilson score interval of a rate; unlike the normal one it stays inside [0, 1] at the ends."""
     rate = hits / n
     middle = (rate + z * z / (2 * n)) / (1 + z * z / n)

@@ -10,12 +10,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from innerworld.evaluate.bootstrap import ratio_with_interval
 from innerworld.nn.sensors import image_in
 from innerworld.types import Clip, each
 from innerworld.world import WorldModel, at, flatten
 
 HORIZONS = (1, 2, 4, 8, 16)
-RESAMPLES = 1000  # bootstrap draws over clips
 
 
 @torch.no_grad()
@@ -39,7 +39,7 @@ def prediction(
         goal = at(believed, context + h)
         ahead = model.energy(each(lambda value, h=h: value[:, 0, h - 1], imagined), goal)  # b
         still = model.energy(start, goal)
-        found |= _ratio(f"energy_ratio_{h}", ahead, still, seed)
+        found |= ratio_with_interval(f"energy_ratio_{h}", ahead, still, seed)
     if model.card.decodes:
         for name in model.spec.images():
             found |= _pixels(model, clip, imagined, name, horizons, context, seed)
@@ -82,14 +82,5 @@ def _pixels(
         shown = image_in(model.decode(each(lambda value, h=h: value[:, 0, h - 1], imagined))[name])
         true = image_in(clip.obs[name][:, context + h])
         ahead, still = ((picture - true).square().flatten(1).mean(dim=1) for picture in (shown, first))
-        found |= _ratio(f"pixel_ratio_{h}", ahead, still, seed)
+        found |= ratio_with_interval(f"pixel_ratio_{h}", ahead, still, seed)
     return found
-
-
-def _ratio(name: str, ahead: Tensor, still: Tensor, seed: int) -> dict[str, float]:
-    """Ratio of means `b` / `b`, with its bootstrap interval: whole clips are drawn, so that pairs stay together."""
-    rng = torch.Generator().manual_seed(seed)
-    drawn = torch.randint(len(ahead), (RESAMPLES, len(ahead)), generator=rng)
-    ratios = ahead[drawn].mean(dim=1) / still[drawn].mean(dim=1)
-    low, high = torch.quantile(ratios, torch.tensor([0.025, 0.975], dtype=ratios.dtype)).tolist()
-    return {name: (ahead.mean() / still.mean()).item(), f"{name}_low": low, f"{name}_high": high}

@@ -7,40 +7,52 @@ from typing import Any
 
 from innerworld.config import Config
 from innerworld.learns import configure, construct
+from innerworld.models.diffusion import Diffusion
 from innerworld.models.dino_wm import DinoWM
 from innerworld.models.dreamer import Dreamer
+from innerworld.models.genie import Genie
+from innerworld.models.glp import GLP
 from innerworld.models.hjepa import HJEPA
 from innerworld.models.jepa import JEPA
 from innerworld.models.oracle import Oracle
 from innerworld.models.rssm import RSSM
 from innerworld.models.sequence import SequenceModel
+from innerworld.models.video import Video
 from innerworld.models.vjepa2_ac import VJEPA2AC
 from innerworld.models.world_models import WorldModels
 from innerworld.types import Spec
 from innerworld.world import WorldModel
 
 MODELS: dict[str, type[WorldModel]] = {
+    "diffusion": Diffusion,
     "dino_wm": DinoWM,
     "dreamer": Dreamer,
+    "genie": Genie,
+    "glp": GLP,
     "hjepa": HJEPA,
     "jepa": JEPA,
     "oracle": Oracle,
     "rssm": RSSM,
     "sequence": SequenceModel,
+    "video": Video,
     "vjepa2_ac": VJEPA2AC,
     "world_models": WorldModels,
 }
 
 __all__ = [
+    "GLP",
     "HJEPA",
     "JEPA",
     "MODELS",
     "RSSM",
     "VJEPA2AC",
+    "Diffusion",
     "DinoWM",
     "Dreamer",
+    "Genie",
     "Oracle",
     "SequenceModel",
+    "Video",
     "WorldModels",
     "build",
     "config",

@@ -9,6 +9,7 @@ from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator
 
 from innerworld.config import Config, build
 from innerworld.errors import UserError, choose
+from innerworld.models.diffusion_config import DIAMOND, DiffusionConfig
 from innerworld.models.rssm_config import PRESETS as RSSMS
 from innerworld.models.rssm_config import RSSMConfig
 from innerworld.models.sequence_config import DRAMA, STORM, TRANSDREAMER, SequenceConfig
@@ -17,7 +18,8 @@ from innerworld.policy.actor_critic import ActorCriticConfig
 from innerworld.policy.critic import CriticConfig
 from innerworld.world import WorldModel
 
-_WORLDS: dict[str, type[Config]] = {"rssm": RSSMConfig, "sequence": SequenceConfig}  # of the presets below
+# of the presets below
+_WORLDS: dict[str, type[Config]] = {"diffusion": DiffusionConfig, "rssm": RSSMConfig, "sequence": SequenceConfig}
 
 
 def world_kind(family: str) -> type[WorldModel]:
@@ -159,6 +161,22 @@ _TRANSDREAMER = DreamerConfig(
     world=TRANSDREAMER,
     actor_critic=_V2.actor_critic,
 )
+_DIAMOND = DreamerConfig(
+    # eloialonso/diamond, config/trainer.yaml: one learning rate, 1e-4. Its actor and critic share a convolution net and
+    # an LSTM of their own; here each has a layer on the features of the net that tells reward and end.
+    family="diffusion",
+    world=DIAMOND,
+    actor_critic=ActorCriticConfig(
+        actor=ActorConfig(layers=1, units=512, outscale=0.0),
+        critic=CriticConfig(layers=1, units=512, kind="normal", slow_weight=0.0),
+        horizon=15,
+        starts=1,
+        discount=0.985,
+        entropy=1e-3,
+        normalise=False,
+        replay=0.0,
+    ),
+)
 
 PRESETS: dict[str, Config] = {
     "v1": _V1,
@@ -171,4 +189,5 @@ PRESETS: dict[str, Config] = {
     "transdreamer": _TRANSDREAMER,
     "storm": _STORM,
     "drama": _DRAMA,
+    "diamond": _DIAMOND,
 }

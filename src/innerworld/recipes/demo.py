@@ -9,6 +9,7 @@ from typing import Any
 from innerworld.config import differences
 from innerworld.disk import write_atomic
 from innerworld.errors import UserError
+from innerworld.recipes.drawings import draw_all
 from innerworld.recipes.latents import look_at
 from innerworld.recipes.pages import Judged, page
 from innerworld.recipes.stages import Outcome, educate, examine, gather, lesson, own_controls, write_results
@@ -35,6 +36,7 @@ def demo(run: Run, folder: Path, quiet: bool = False, command: str = "innerworld
     own = own_controls(run)
     outcome = examine(learners, store, run.control, run.seed, quiet, own)
     look_at(outcome, lessons, store, run.seed, quiet)
+    draw_all(outcome, lessons, store, run.seed, quiet)
     folders = {name: folder / name for name in run.schools}
     judged = Judged(outcome, lessons, folders, store, run.control, run.seed, own)
     made = page(f"innerworld: {run.env}", LEAD, command, judged)

@@ -14,17 +14,22 @@ from innerworld.disk import write_atomic
 from innerworld.evaluate.returns import AtRandom, earn, summary
 from innerworld.log import progress
 from innerworld.recipes.acting import Acting
+from innerworld.recipes.dreamt import draw_practice
 from innerworld.recipes.online import APART, EXAMINED
 from innerworld.recipes.practice import read_practice
 from innerworld.version import VERSION
 from innerworld.world import WorldModel
 
 
-def evaluate_practice(folder: Path, episodes: int, seed: int = 0, quiet: bool = False) -> dict[str, Any]:
+def evaluate_practice(
+    folder: Path, episodes: int, seed: int = 0, quiet: bool = False, drawings: bool = True
+) -> dict[str, Any]:
     """Returns of the newest checkpoint and of the best one, where one is kept, and of random actions.
 
-    Each plays the same `episodes` episodes; the policies do what they hold most likely, "drawn" draws. The numbers go
-    into `returns.json` in the folder. Raises `UserError` for a folder without such a run, and a world that fails.
+    Each plays the same `episodes` episodes; the policies do what they hold most likely, "drawn" draws. `drawings`: what
+    the newest draws is judged, too, where it draws pictures. The numbers go into `returns.json` in the folder.
+
+    Raises `UserError` for a folder without such a run, and a world that fails.
     """
     practice, found = read_practice(folder), dict[str, Mapping[str, float]]()
     model = _load(folder)
@@ -48,6 +53,10 @@ def evaluate_practice(folder: Path, episodes: int, seed: int = 0, quiet: bool = 
         "innerworld": VERSION,
         "results": found,
     }
+    with progress("look at what is drawn", int(drawings), quiet or not drawings):
+        drawn = draw_practice(model, practice, seed) if drawings else None
+    if drawn is not None:
+        values["drawn"] = drawn.metrics
     write_atomic(folder / "returns.json", [json.dumps(values, indent=2).encode()])
     return values
 

@@ -18,6 +18,7 @@ from innerworld.data import Store
 from innerworld.learns import Learns
 from innerworld.perception import Encoder
 from innerworld.recipes.curves import learning_curves, read_log
+from innerworld.recipes.drawings import drawn_sections
 from innerworld.recipes.foresight import foresight
 from innerworld.recipes.goals import planner
 from innerworld.recipes.latents import latent_sections
@@ -58,6 +59,7 @@ def page(title: str, lead: str, command: str, run: Judged) -> Page:
         learning_curves({name: read_log(folder) for name, folder in run.folders.items()}),
         *latent_sections(outcome.latents),
         foresight(outcome, lessons, store, run.seed),
+        *drawn_sections(outcome.drawings),
     ]
     if outcome.tasks is not None:
         sections.append(_acting(outcome, run.control, run.seed))

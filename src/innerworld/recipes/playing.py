@@ -1,87 +1,96 @@
-"""Watch a policy: in its world, with eyes shut on the same actions, and in the dream where it acts by itself."""
+"""Watch a model: in its world or along a recording, with eyes shut on the same actions, and in dreams of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import closing
-from dataclasses import dataclass
+import re
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from gymnasium.vector import VectorEnv
-from torch import Generator, Tensor
+from torch import Generator
 
 from innerworld import checkpoint, envs
+from innerworld.data import Store
 from innerworld.data.lives import Lives
+from innerworld.disk import write_atomic
 from innerworld.errors import UserError
-from innerworld.nn.sensors import to_uint8
 from innerworld.recipes.acting import Acting, HasPolicy
+from innerworld.recipes.goals import picture_size
+from innerworld.recipes.lesson import read
 from innerworld.recipes.pages import footer
-from innerworld.recipes.practice import Online, read_practice
-from innerworld.report import Chart, Curve, Facts, Movie, Page, Section, write
-from innerworld.report.content import Image
-from innerworld.types import Clip, Spec, State, each
+from innerworld.recipes.playing_page import sections
+from innerworld.recipes.practice import Online, is_practice, read_practice
+from innerworld.recipes.steering import Drive, HasCodes, Held, held
+from innerworld.recipes.watched import (
+    AS_SEEN,
+    Dream,
+    Episode,
+    Onlooker,
+    Seen,
+    by_chance,
+    live,
+    moments,
+    recorded,
+    watch,
+)
+from innerworld.report import Movie, Page, Section, write
+from innerworld.report.movie import compose, encode
+from innerworld.types import State, each
 from innerworld.world import WorldModel
 
-SHOWN = 6  # numbers of a vector that get a chart
-STARTS = 2  # moments at which it shuts its eyes
-FRAMES = 150  # of the film of a whole episode, at most
-AS_SEEN = "pixels"  # the sensor in which the adapter draws a world
-Onlooker = Callable[[Image, float], None]
-"""Told of every step while it is played: the picture of the world, `y x c`, and the return so far."""
+POLICY, RECORDED = "policy", "recorded"
 
 
 @dataclass(frozen=True)
-class Episode:
-    """One episode that a policy played: the clip as the model saw it (b = 1), its beliefs, pictures of the world."""
+class Watching:
+    """How to watch a run."""
 
-    clip: Clip
-    beliefs: State  # each t+1 ...
-    pictures: Image | None  # t+1 y x c; none where the world cannot be drawn
-    truncated: bool  # time ran out
-
-    @property
-    def score(self) -> float:
-        """The sum of its rewards."""
-        return float(self.clip.reward.sum())
-
-
-@dataclass(frozen=True)
-class Dream:
-    """From one moment of an episode on: what was imagined of the same actions, and what the policy dreams by itself."""
-
-    start: int
-    told: dict[str, Tensor]  # of the same actions: each sensor, "reward", "continue", `h ...`
-    dreamt: dict[str, Tensor]  # of its own: likewise
+    by: str | None = None  # who acts: policy, recorded, uniform or smooth; None: the policy of a run that has one
+    episode: int = 0  # of the held-out ones, where it is recorded
+    data: Path | None = None  # another store of recordings
+    steps: int = 500  # at most
+    horizon: int = 45  # steps with eyes shut
+    seed: int = 0
+    sample: bool = False  # draw the policy's actions; by keys: what happens in the dream
+    codes: bool = False  # its actions are those that it found itself
 
 
 def play_run(
     folder: Path,
     out: Path | None = None,
-    steps: int = 500,
-    horizon: int = 45,
-    seed: int = 0,
-    sample: bool = False,
+    watching: Watching = Watching(),
     command: str = "",
     onlooker: Onlooker | None = None,
+    films: Path | None = None,
 ) -> dict[str, Any]:
-    """Play one episode of what the run in `folder` has learnt, and write the page (`play.html` there, if no `out`).
+    """Watch one episode of what the run in `folder` has learnt, and write the page (`play.html` there, if no `out`).
 
-    Raises `UserError` for a folder without such a run, and where its world cannot be made.
+    A run that learnt to act plays in its world. One that learnt from a store follows a held-out episode, or chance acts
+    in its world. `films` is a folder for the page's moving pictures, each as a WebP file of its own. Raises `UserError`
+    for a folder without a run, for a model that decodes nothing, and where its world cannot be made.
     """
-    practice = read_practice(folder)
     model = checkpoint.load(folder, kind=WorldModel)
-    with closing(_drawn_world(practice.online)) as world:
-        episode = play_episode(model, world, steps, seed, sample, onlooker)
-    dreams = [dream(model, episode, start, horizon, seed) for start in moments(episode, horizon)]
-    title = f"innerworld: {folder.name} plays {practice.online.env}"
-    lead = f"Return {episode.score:.4g} in {episode.clip.length} steps, seed {seed}."
-    page = Page(title, lead, command, sections(model, episode, dreams), footer({folder.name: folder}))
+    acts = is_practice(folder)
+    by = watching.by or (POLICY if acts else RECORDED)
+    if not acts and not _draws(model):
+        raise UserError(f"{model.card.name} decodes nothing, there is no dream to see: watch it plan (innerworld plan)")
+    episode, model, env = _episode(folder, model, by, watching, onlooker)
+    dreams = [
+        dream(model, episode, start, watching.horizon, watching.seed)
+        for start in moments(episode.clip.length, watching.horizon)
+    ]
+    verb = "plays" if by == POLICY else "dreams of"
+    lead = f"Return {episode.score:.4g} in {episode.clip.length} steps, seed {watching.seed}."
+    shown = sections(model, episode, dreams, _steered(model, episode.belief(dreams[0].start), watching))
+    page = Page(f"innerworld: {folder.name} {verb} {env}", lead, command, shown, footer({folder.name: folder}))
     written = write(page, folder / "play.html" if out is None else out)
-    values = {"return": episode.score, "steps": episode.clip.length, "env": practice.online.env, "seed": seed}
-    return values | {"terminated": bool(episode.clip.terminated.any()), "page": str(written)}
+    values = {"return": episode.score, "steps": episode.clip.length, "env": env, "by": by, "seed": watching.seed}
+    values |= {"terminated": bool(episode.clip.terminated.any()), "page": str(written)}
+    return values | ({} if films is None else {"films": [str(file) for file in _save(shown, films)]})
 
 
 def play_episode(
@@ -97,73 +106,130 @@ def play_episode(
     `world` may show more than the model sees. With `sample` actions are drawn, else they are the most likely ones.
     """
     model.eval()
-    shown = envs.spec_of(world.single_observation_space, world.single_action_space)
-    lives = Lives(world, shown, seed)
     acting = Acting(model, sample, seed)
-    sights: list[dict[str, np.ndarray]] = []
     beliefs: list[State] = []
-    actions, rewards, terminated = [], [], []
-    ended = False
-    while not ended and len(actions) < steps:
-        sights.append(_look(lives, float(np.sum(rewards)), onlooker))
-        actions.append(acting.act(lives.obs, lives.first))
+
+    def act(lives: Lives) -> Any:
+        action = acting.act(lives.obs, lives.first)
         beliefs.append(acting.belief)
-        outcome = lives.step(actions[-1])
-        rewards.append(outcome.reward)
-        terminated.append(outcome.terminated)
-        ended = bool(outcome.ended[0])
-    sights.append(_look(lives, float(np.sum(rewards)), onlooker))
+        return action
+
+    lives = Lives(world, envs.spec_of(world.single_observation_space, world.single_action_space), seed)
+    lived = live(lives, steps, act, onlooker)
     beliefs.append(acting.glance(lives.obs))
-    clip = Clip(
-        {name: torch.from_numpy(np.stack([sight[name] for sight in sights], 1)) for name in model.spec.obs},
-        torch.from_numpy(np.stack(actions, 1)),
-        torch.from_numpy(np.stack(rewards, 1)),
-        torch.from_numpy(np.stack(terminated, 1)),
-    )
-    pictures = np.stack([sight[AS_SEEN][0] for sight in sights]) if AS_SEEN in shown.obs else None
     together = {name: torch.cat([belief[name] for belief in beliefs]) for name in beliefs[0]}
-    return Episode(clip, together, pictures, ended and not bool(clip.terminated[0, -1]))
+    return Episode(lived.clip(list(model.spec.obs)), together, lived.pictures(), lived.truncated)
 
 
 @torch.no_grad()
 def dream(model: WorldModel, episode: Episode, start: int, horizon: int, seed: int = 0) -> Dream:
     """Shut the eyes at step `start` of the episode, for `horizon` steps: with its own actions, and with the policy's.
 
-    What follows the same actions is what is most likely; the dream draws, as imagination does in training.
+    What follows the same actions is what is most likely; the dream draws, as imagination does in training. Without a
+    policy nobody dreams.
     """
-    assert isinstance(model, HasPolicy), "it has acted"
-    policy = model.policy
-    state = each(lambda value: value[start : start + 1], episode.beliefs)
+    state = episode.belief(start)
     same = model.imagine(state, episode.clip.action[:, None, start : start + horizon])
+    told = model.decode(each(lambda value: value[0, 0], same))
+    if not isinstance(model, HasPolicy):
+        return Dream(start, told)
+    policy = model.policy
     rng = Generator().manual_seed(seed)
     own, _ = model.dream(state, lambda belief: policy(belief, rng), horizon, rng)
-    return Dream(
-        start,
-        model.decode(each(lambda value: value[0, 0], same)),
-        model.decode(each(lambda value: value[0], own)),
-    )
+    return Dream(start, told, model.decode(each(lambda value: value[0], own)))
 
 
-def moments(episode: Episode, horizon: int) -> list[int]:
-    """Where to shut the eyes: after the first steps, when belief has settled, and in the middle of the episode."""
-    length = episode.clip.length
-    latest = length - min(horizon, max(1, length // 2))
-    return sorted({min(5, latest), min(length // 2, latest)})[:STARTS]
+@contextmanager
+def driven(folder: Path, watching: Watching = Watching()) -> Iterator[Drive]:
+    """A dream that somebody steers, beside the run's world; with `by="recorded"`, or by codes, without a world.
+
+    Raises `UserError` where there is nothing to steer or to see.
+    """
+    model = checkpoint.load(folder, kind=WorldModel)
+    rng = Generator().manual_seed(watching.seed) if watching.sample else None
+    if watching.codes or watching.by == RECORDED:
+        seen, _ = recorded(model, folder, 1, watching.data, watching.episode)
+        yield Drive(_by_codes(model) if watching.codes else model, None, seen.clip.at(0), rng)
+        return
+    world, env, skip = _world(folder, watching.data)
+    with closing(world):
+        if skip > 1:
+            raise UserError(f"an action of this model is {skip} of {env}: steer its dream alone (--by recorded)")
+        shown = envs.spec_of(world.single_observation_space, world.single_action_space)
+        yield Drive(model, Lives(world, shown, watching.seed), None, rng)
 
 
-def sections(model: WorldModel, episode: Episode, dreams: list[Dream]) -> list[Section]:
-    """What there is to see, for a page."""
-    return [_in_the_world(model, episode), *(_eyes_shut(model.spec, episode, each_one) for each_one in dreams)]
+def _episode(
+    folder: Path, model: WorldModel, by: str, watching: Watching, onlooker: Onlooker | None
+) -> tuple[Episode, WorldModel, str]:
+    """The episode, who watched it (by codes, another than was given), and the world's name."""
+    if by == POLICY and (watching.codes or not isinstance(model, HasPolicy)):
+        raise UserError(f"{folder} has learnt no policy for this: give --by recorded, uniform or smooth")
+    if by == RECORDED and is_practice(folder):
+        raise UserError(f"{folder} learnt in a world and has no recordings: give --by policy, uniform or smooth")
+    if by == RECORDED:
+        seen, env = recorded(model, folder, watching.steps, watching.data, watching.episode)
+    else:
+        world, env, skip = _world(folder, watching.data)
+        with closing(world):
+            if by == POLICY:
+                played = play_episode(model, world, watching.steps, watching.seed, watching.sample, onlooker)
+                return played, model, env
+            seen = by_chance(world, list(model.spec.obs), by, watching.steps, watching.seed, skip, onlooker)
+    if watching.codes:
+        coded = _by_codes(model)
+        seen, model = _told_by_codes(model, seen), coded
+    return watch(model, seen, watching.horizon), model, env
 
 
-def _look(lives: Lives, score: float, onlooker: Onlooker | None) -> dict[str, np.ndarray]:
-    """What is seen now, kept; and shown, where somebody looks on and there is a picture."""
-    if onlooker is not None and AS_SEEN in lives.obs:
-        onlooker(lives.obs[AS_SEEN][0], score)
-    return {name: value.copy() for name, value in lives.obs.items()}
+@torch.no_grad()
+def _draws(model: WorldModel) -> bool:
+    """Does it decode any of its sensors? A family may, and this model of it not."""
+    model.eval()
+    return not model.decode(model.encode(model.spec.blank())).keys().isdisjoint(model.spec.obs)
 
 
-def _drawn_world(online: Online) -> VectorEnv:
+def _steered(model: WorldModel, belief: State, watching: Watching) -> dict[str, list[Held]]:
+    """Each action held, by the title of the section; of a family that found actions itself, those, too."""
+    if not model.spec.images():
+        return {}
+    if watching.codes:
+        return {"Each latent action held": held(model, belief, watching.horizon, "latent action")}
+    found = {"Each action held": held(model, belief, watching.horizon)}
+    if isinstance(model, HasCodes):
+        found["Each latent action held"] = held(model.played_by_codes(), belief, watching.horizon, "latent action")
+    return found
+
+
+def _by_codes(model: WorldModel) -> WorldModel:
+    if not isinstance(model, HasCodes):
+        raise UserError(f"{model.card.name} has found no actions of its own: leave out --codes")
+    return model.played_by_codes()
+
+
+def _told_by_codes(model: WorldModel, seen: Seen) -> Seen:
+    assert isinstance(model, HasCodes), "else it had been refused"
+    return replace(seen, clip=model.told_by_codes(seen.clip))
+
+
+def _world(folder: Path, data: Path | None) -> tuple[VectorEnv, str, int]:
+    """One world of a run, drawn where it can be; its name, and how many of its actions are one of the model's.
+
+    Raises `UserError`, also where what was learnt from is a log of no world that there is.
+    """
+    if is_practice(folder):
+        online = read_practice(folder).online
+        return _practised(online), online.env, 1
+    taught = read(folder)
+    store = Store.open(taught.data if data is None else data)
+    env = store.meta.about.env
+    if not env:
+        raise UserError(f"{folder} was taught from a log of no world: watch what is recorded (--by recorded)")
+    sensors = None if env in envs.ENVS else list(store.spec.obs)
+    return envs.make(env, 1, picture_size(store.spec), sensors=sensors), env, taught.frame_skip
+
+
+def _practised(online: Online) -> VectorEnv:
     """The world of the run, drawn beside what the model sees of it, where it can be drawn."""
     seen = online.seen() if online.env not in envs.ENVS else []
     options: dict[str, Any] = {"max_steps": online.max_steps, "action_repeat": online.action_repeat}
@@ -175,96 +241,14 @@ def _drawn_world(online: Online) -> VectorEnv:
         return envs.make(online.env, 1, online.size, sensors=seen, **options)
 
 
-# ---------------------------------------------------------------------- parts of the page
-
-
-def _in_the_world(model: WorldModel, episode: Episode) -> Section:
-    clip = episode.clip
-    ended = "the world ended" if bool(clip.terminated.any()) else "time ran out" if episode.truncated else "cut here"
-    facts = Facts([("return", f"{episode.score:.4g}"), ("steps", str(clip.length)), ("how it ended", ended)])
-    panels = [] if episode.pictures is None else [("the world", episode.pictures[..., :3])]
-    for name in model.spec.images():
-        believed = _pictures(model.decode(episode.beliefs), name)
-        if believed is not None:
-            panels.append((f"what it believes to see ({name})", believed))
-    shown = [panel for panel in panels if panel[1].shape[:3] == panels[0][1].shape[:3]]
-    every = -(-(clip.length + 1) // FRAMES)
-    each_step = "each of them shown" if every == 1 else f"one in {every} shown"
-    thin = [(title, frames[::every]) for title, frames in shown]
-    movie = [Movie(f"One episode of {clip.length} steps, {each_step}", thin)] if thin else []
-    return Section("In the world", "The policy acts, the model looks at every step.", [facts, *movie])
-
-
-def _eyes_shut(spec: Spec, episode: Episode, found: Dream) -> Section:
-    horizon = len(next(iter(found.told.values())))
-    blocks: list[Movie | Chart] = []
-    for name in spec.images():
-        blocks += _film(episode, found, name, horizon)
-    if not blocks and episode.pictures is not None:
-        real = episode.pictures[found.start : found.start + horizon + 1, ..., :3]
-        blocks.append(Movie(f"The world from step {found.start} on", [("the world", real)]))
-    for name in spec.vectors():
-        blocks += _lines(episode, found, name)
-    blocks += _outlook(episode, found)
-    text = (
-        f"At step {found.start} the model closes its eyes for {horizon} steps. Imagined is what it expects of the same "
-        "actions that were done. The dream is its own: there the policy acts on what it dreams, so the two part ways."
-    )
-    return Section(f"With eyes shut from step {found.start}", text, blocks)
-
-
-def _film(episode: Episode, found: Dream, name: str, horizon: int) -> list[Movie]:
-    told, dreamt = _pictures(found.told, name), _pictures(found.dreamt, name)
-    if told is None or dreamt is None:
-        return []
-    real = episode.clip.obs[name][0, found.start + 1 : found.start + 1 + horizon, ..., :3].numpy()
-    apart = 128 + (told[: len(real)].astype(np.int16) - real) // 2
-    panels = [
-        ("real", real),
-        ("imagined", told[: len(real)]),
-        ("difference", apart.clip(0, 255).astype(np.uint8)),
-        ("dream", dreamt[: len(real)]),
-    ]
-    return [Movie(f"{name}, {len(real)} steps with eyes shut; grey is no difference", panels)]
-
-
-def _pictures(told: dict[str, Tensor], name: str) -> Image | None:
-    return to_uint8(told[name]).numpy()[..., :3] if name in told else None
-
-
-def _lines(episode: Episode, found: Dream, name: str) -> list[Chart]:
-    """A chart for each of the first numbers of a vector: what came, what was imagined, what was dreamt."""
-    if name not in found.told:
-        return []
-    real = episode.clip.obs[name][0]  # t+1 n
-    charts = []
-    for i in range(min(SHOWN, real.shape[1])):
-        curves = [
-            _curve("real", real[found.start + 1 : found.start + 1 + len(found.told[name]), i], found.start + 1),
-            _curve("imagined", found.told[name][:, i], found.start + 1),
-            _curve("dream", found.dreamt[name][:, i], found.start + 1),
-        ]
-        charts.append(Chart(f"{name} {i}", "step", "value", curves))
-    return charts
-
-
-def _outlook(episode: Episode, found: Dream) -> list[Chart]:
-    """What reward was expected, and how sure it was to go on."""
-    charts = []
-    if "reward" in found.told:
-        real = episode.clip.reward[0, found.start : found.start + len(found.told["reward"])]
-        curves = [_curve("real", real, found.start + 1)]
-        curves += [_curve(who, told["reward"], found.start + 1) for who, told in _both(found)]
-        charts.append(Chart("Reward", "step", "reward of the step", curves))
-    if "continue" in found.told:
-        curves = [_curve(who, told["continue"], found.start + 1) for who, told in _both(found)]
-        charts.append(Chart("Going on", "step", "told chance, with its discount", curves))
-    return charts
-
-
-def _both(found: Dream) -> list[tuple[str, dict[str, Tensor]]]:
-    return [("imagined", found.told), ("dream", found.dreamt)]
-
-
-def _curve(name: str, values: Tensor, first: int) -> Curve:
-    return Curve(name, list(range(first, first + len(values))), values.float().tolist())
+def _save(shown: list[Section], folder: Path) -> list[Path]:
+    """Every moving picture as a file of its own, by the title of its section."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for section in shown:
+        movies = [block for block in section.blocks if isinstance(block, Movie)]
+        for i, movie in enumerate(movies):
+            name = re.sub(r"[^a-z0-9]+", "-", section.title.lower()).strip("-")
+            files.append(folder / (f"{name}-{i}.webp" if i else f"{name}.webp"))
+            write_atomic(files[-1], [encode(compose(movie))[0]])
+    return files

@@ -11,6 +11,7 @@ from innerworld.evaluate.judge import judge
 from innerworld.log import progress
 from innerworld.perception import ENCODERS
 from innerworld.recipes.demo import finish
+from innerworld.recipes.drawings import draw_all
 from innerworld.recipes.goals import agent, draw_goals, goal_worlds
 from innerworld.recipes.latents import look_at
 from innerworld.recipes.lesson import episodes, read
@@ -30,11 +31,12 @@ def evaluate_run(
     command: str = "",
     place: Place | None = None,
     latents: bool = True,
+    drawings: bool = True,
 ) -> dict[str, Any]:
     """Judge one taught model and let it reach goals where its world has any; report and numbers go into its folder.
 
     With a `place`, its workers share the goals; the results do not depend on how many they are. `latents`: the report
-    also shows what its latents keep. Eyes are judged by that alone.
+    also shows what its latents keep; eyes are judged by that alone. `drawings`: it also judges what the model draws.
     """
     if read(folder).family in ENCODERS:
         return evaluate_eyes(folder, data, seed, quiet, command)
@@ -43,6 +45,8 @@ def evaluate_run(
     lead = f"One model, {taught.family}, judged on {len(store):,} episodes of {store.meta.about.env or 'a log'}."
     if latents:
         look_at(outcome, {taught.family: taught}, store, seed, quiet)
+    if drawings:
+        draw_all(outcome, {taught.family: taught}, store, seed, quiet)
     judged = Judged(outcome, {taught.family: taught}, {taught.family: folder}, store, control, seed)
     made = page(f"innerworld: {folder.name}", lead, command, judged)
     return finish(

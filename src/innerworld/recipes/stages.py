@@ -17,6 +17,7 @@ from innerworld.disk import write_atomic
 from innerworld.envs import make, spec_of
 from innerworld.errors import UserError, choose
 from innerworld.evaluate.control import Played, Tasks, play, play_policy, play_shown, summary
+from innerworld.evaluate.generation import Drawings
 from innerworld.evaluate.judge import Knowledge, judge
 from innerworld.evaluate.latents import Latents
 from innerworld.log import progress
@@ -37,13 +38,15 @@ class Outcome:
     played: dict[str, Played] = field(default_factory=dict)  # also "oracle", "uniform", "smooth", "replay"
     skips: dict[str, int] = field(default_factory=dict)  # the frame_skip of each lesson
     latents: dict[str, Latents] = field(default_factory=dict)  # of those that see pictures, if somebody looked
+    drawings: dict[str, Drawings] = field(default_factory=dict)  # of those that draw pictures, likewise
     untried: str = ""  # why no goals were tried, if none were
 
     def results(self) -> dict[str, dict[str, float]]:
         """All numbers, by who was judged."""
         found: dict[str, dict[str, float]] = {name: dict(known.metrics) for name, known in self.knowledge.items()}
-        for name, seen in self.latents.items():
-            found[name] = found.get(name, {}) | seen.metrics
+        for looked in (self.latents, self.drawings):
+            for name, seen in looked.items():
+                found[name] = found.get(name, {}) | seen.metrics
         if self.tasks is not None:
             for name, played in self.played.items():
                 found[name] = found.get(name, {}) | summary(played, self.tasks.far[: len(played.success)])

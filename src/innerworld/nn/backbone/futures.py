@@ -84,6 +84,11 @@ class Futures:
         self.steps += 1
         return self.own.mixed(_joined(weights), _joined(seen))
 
+    def forget(self) -> None:
+        """Take the last step back: it was only tried. What it wrote over had left the window."""
+        self.own.drop()
+        self.steps -= 1
+
     def _groups(self) -> Iterator[slice]:
         """Futures that look at one stretch of the past together."""
         k = self.past.age.shape[1]
@@ -127,6 +132,9 @@ class _Ring:
         self.values[..., slot, :] = value
         self.count += 1
 
+    def drop(self) -> None:
+        self.count -= 1
+
     def scores(self, q: Tensor) -> Tensor:
         keys = self.keys[..., : self._filled, :]
         return (q.to(keys.dtype)[..., None, :] @ keys.mT).squeeze(-2)  # on the right they take four times as long
@@ -151,6 +159,9 @@ class _Listed:
 
     def append(self, key: Tensor, value: Tensor) -> None:
         self.own = [*self.own, (key, value)][-self.length :]
+
+    def drop(self) -> None:
+        self.own = self.own[:-1]
 
     def scores(self, q: Tensor) -> Tensor:
         return torch.cat([(q * key).sum(-1, keepdim=True) for key, _ in self.own], dim=-1)

@@ -1,0 +1,94 @@
+"""How long do imagined films stay true? PSNR by frame, with and without stabilised context, of a taught `video` run.
+
+    innerworld collect paddle --episodes 32 --max-steps 120 --seed 9 --out paddle_long
+    python bench/drift.py runs/video paddle_long --out drift.png
+
+Nothing is trained: `context`, the level of noise at which a frame is remembered, is a setting of imagining. At 1 frames
+count as clean, as they seldom were in training; below, as slightly noisy, so that a frame's own errors are taken for
+noise, which with `--renoise 1` is really added. Protocol of `evaluate/pictures.py`: five frames are seen, chance is
+drawn; the table tells means over windows of ten frames, and two standard errors over clips.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from innerworld.data import Clips, Store
+from innerworld.evaluate.frames import imagined, look
+from innerworld.evaluate.pictures import drift, psnr
+from innerworld.models import Video
+from innerworld.recipes.stages import load_learner
+
+SEEN = 4  # steps that are looked at
+WINDOW = 10  # frames that a number of the table is the mean of
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="folder of a trained video model")
+    parser.add_argument("data", type=Path, help="a store of other episodes, long enough")
+    parser.add_argument("--context", type=float, nargs="*", default=[1.0, 0.95, 0.9, 0.8], help="levels to compare")
+    parser.add_argument("--renoise", type=float, default=0.0, help="share of that level's noise that is added")
+    parser.add_argument("--frames", type=int, default=100)
+    parser.add_argument("--clips", type=int, default=32)
+    parser.add_argument("--out", type=Path, help="a picture of the curves")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    model, _, _ = load_learner(arguments.run)
+    if not isinstance(model, Video):
+        raise SystemExit(f"{arguments.run} holds a {type(model).__name__}, not a Video")
+    store, sensor = Store.open(arguments.data), model.spec.images()[0]
+    clips = Clips(store, None, SEEN + arguments.frames, arguments.clips, 0, sensors=model.reads(store.spec))
+    clip = clips.batch(0)
+    true, last = clip.obs[sensor][:, SEEN + 1 :], clip.obs[sensor][:, SEEN]
+    curves: dict[str, Tensor] = {}
+    for level in arguments.context:
+        other = Video(model.settings.model_copy(update={"context": level, "renoise": arguments.renoise}), model.spec)
+        other.load_state_dict(model.state_dict())
+        seen = look(other.eval(), clip, sensor, SEEN)
+        shown = imagined(other, seen.belief, clip.action[:, SEEN:], sensor)
+        found = drift(shown, seen.redrawn[:, SEEN + 1 :], true, last)
+        curves[f"context {level:g}"] = found.psnr
+        curves |= {"last frame repeated": found.psnr_still, "the codec": found.psnr_codec}
+    curves["mean picture"] = psnr(true.float().mean(dim=(0, 1)).round().to(torch.uint8).expand_as(true), true)
+    table(curves)
+    if arguments.out:
+        plot(curves, arguments.out)
+
+
+def table(curves: dict[str, Tensor]) -> None:
+    """Means of `clips frames` over clips and windows of frames, as Markdown."""
+    ends = [end for end in (10, 30, 60, 100) if end <= next(iter(curves.values())).shape[1]]
+    print(
+        "|  | "
+        + " | ".join(f"frames {end - WINDOW + 1} to {end}" for end in ends)
+        + " |\n|---"
+        + "|--:" * len(ends)
+        + "|"
+    )
+    for name, values in curves.items():
+        cells = []
+        for end in ends:
+            each = values[:, end - WINDOW : end].mean(dim=1)
+            cells.append(f"{float(each.mean()):.2f} ± {2 * float(each.std()) / len(each) ** 0.5:.2f}")
+        print(f"| {name} | " + " | ".join(cells) + " |")
+
+
+def plot(curves: dict[str, Tensor], out: Path) -> None:
+    from matplotlib import pyplot
+
+    figure, axis = pyplot.subplots(figsize=(7, 3.5), layout="constrained")
+    for name, values in curves.items():
+        style = "-" if name.startswith("context") else ":"
+        axis.plot(range(1, values.shape[1] + 1), values.mean(dim=0), style, label=name)
+    axis.set(xlabel="imagined frame", ylabel="PSNR, dB")
+    axis.legend(fontsize="small", ncols=2)
+    figure.savefig(out, dpi=110)
+
+
+if __name__ == "__main__":
+    main()

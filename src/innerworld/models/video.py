@@ -1,0 +1,245 @@
+"""Video: the next frame out of noise, frame by frame. Diffusion Forcing (arXiv 2407.01392), and Oasis, Sora, Astra.
+
+A codec turns what is seen into tokens; a space-time transformer takes noise from the tokens of a frame, knowing the
+frames before it and the action since. In training every frame of a clip is at a level of noise of its own, so that each
+step teaches every frame; imagining goes frame by frame, a few denoising steps each.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, cast
+
+import torch
+from torch import Generator, Tensor
+from torch.nn import functional as F
+
+from innerworld.config import Config
+from innerworld.errors import UserError
+from innerworld.models.codec import Codec
+from innerworld.models.latent_world import lived
+from innerworld.models.tokens import check_action
+from innerworld.models.video_config import PRESETS, VideoConfig, check
+from innerworld.models.video_parts import Denoiser, Memory, Streams, Windows
+from innerworld.nn.distributions import symexp_bins, twohot_loss, twohot_mean
+from innerworld.nn.flow import Denoise, Flow, noise_like, sample
+from innerworld.nn.mlp import MLP
+from innerworld.space import room_for
+from innerworld.types import Clip, Obs, Spec, State, each
+from innerworld.world import Card, Roll, WorldModel
+
+PAINTED = 1024  # frames painted at once to be compared
+MEMORY = "memory."  # what the names of a memory begin with in a state
+
+
+class Video(WorldModel):
+    """State: `z` `b s d`, the tokens of what is seen now; `made` `b e`, what the network makes of them in the light of
+    what came before; and the memory `memory.*` from which `predict` and `encode` go on. A replay keeps no beliefs.
+
+    Without a generator the next frame is what is expected: one step from nothing, where the network learnt that
+    (`blank`), else the denoising steps without noise.
+    """
+
+    Config = VideoConfig
+    restarts = True
+    card = Card(
+        name="Diffusion Forcing, Oasis, Sora, Astra",
+        predicts="pixels",
+        decodes=True,
+        backbone="space-time transformer; flow matching or diffusion",
+        paper="arXiv 2407.01392",
+    )
+    presets: ClassVar[dict[str, Config]] = PRESETS
+
+    def __init__(self, config: VideoConfig, spec: Spec) -> None:
+        check(config)
+        codec = Codec(config.codec, spec)
+        config = config.model_copy(update={"codec": codec.config})  # what is saved needs no folder of another run
+        super().__init__(config, spec)
+        self.codec = codec
+        self.flow = Flow(config.schedule, config.prediction, config.ramp)
+        self.net = Denoiser(config, codec, spec.action)
+        dim = config.backbone.dim
+        self.reward = MLP(dim, config.units, 1, config.bins, outscale=0.0) if config.reward else None
+        self.continues = MLP(dim, config.units, 1, 1) if config.continues else None
+        self.bins: Tensor
+        self.register_buffer("bins", symexp_bins(config.bins), persistent=False)
+
+    # ------------------------------------------------------------------ the five verbs
+
+    def encode(self, obs: Obs, state: State | None = None, action: Tensor | None = None) -> State:
+        if (state is None) != (action is None):
+            raise UserError("encode: give both the last state and the action since, or neither")
+        z = self.codec.look(obs)
+        if state is None or action is None:
+            return self._kept(z, self.net.unknown.expand(len(z), -1), self.memory.blank(z), None)
+        check_action(action, self.spec)
+        return self._kept(z, self.net.act(action), _memory(state), None)
+
+    def predict(self, state: State, action: Tensor, rng: Generator | None = None) -> State:
+        check_action(action, self.spec)
+        act, memory = self.net.act(action), _memory(state)
+        z = self._drawn(self.memory.denoiser(act, memory, rng), state["z"], rng)
+        return self._kept(z, act, memory, rng)
+
+    def decode(self, state: State) -> dict[str, Tensor]:
+        seen = self.codec.show(state["z"])
+        if self.reward is not None:
+            seen["reward"] = twohot_mean(self.reward(state["made"]), self.bins)
+        if self.continues is not None:
+            seen["continue"] = torch.sigmoid(self.continues(state["made"])).squeeze(-1)
+        return seen
+
+    def energy(self, state: State, goal: State) -> Tensor:
+        """Mean squared error of the pixels that are painted, in [0, 1], and of vectors at deviation 1."""
+        pairs = zip(state["z"].split(PAINTED), goal["z"].split(PAINTED), strict=True)
+        return torch.cat([self._apart(one, other) for one, other in pairs])
+
+    def loss(self, clip: Clip) -> tuple[Tensor, dict[str, Tensor]]:
+        """Squared error of what the network says of frames at random levels of noise (arXiv 2407.01392, alg. 1).
+
+        While a codec is taught it learns alone.
+        """
+        check_action(clip.action, self.spec)
+        learnt = self.codec.loss(clip)
+        if not self.codec.settled:
+            return torch.stack(list(learnt.values())).sum(), each(Tensor.detach, learnt) | self.codec.told()
+        z = self.codec.look(clip.obs)  # b t+1 s d
+        level, blank = self._levels(z)
+        noise = torch.randn_like(z) * ~blank[..., None, None]
+        mixed = self.flow.mix(z, noise, level)
+        out = self.net.body(self.net.enter(mixed), self.net.steer(level, self._acts(clip, drop=True)), clip.first)
+        error = (self.net.leave(out) - self.flow.target(z, noise, level)).square().mean(dim=(-2, -1))  # b t+1
+        weight = torch.where(blank, 1.0, self.flow.weight(level))
+        parts = {"denoise": (weight * error).mean()}
+        total = parts["denoise"]
+        weights = {"reward": self.settings.reward, "continue": self.settings.continues}
+        for name, part in self._judged(out[:, 1:].mean(dim=-2), clip).items():  # reward[t] comes with obs[t+1]
+            total = total + weights[name] * part
+            parts[name] = part
+        return total, each(Tensor.detach, parts)
+
+    # ------------------------------------------------------------------ faster, and smaller
+
+    def watch(self, clip: Clip) -> State:
+        z = self.codec.look(clip.obs)
+        check_action(clip.action, self.spec)
+        made, memory = self.memory.along(z, self._acts(clip), clip.first)
+        return {"z": z, "made": made} | _named(memory)
+
+    def roll(self, starts: State, horizon: int) -> Roll:
+        """What futures share is looked at once. Raises `UserError` where they would not fit in memory."""
+        b, k = starts["z"].shape[:2]
+        room_for(
+            self.roll_bytes(b, k, horizon),
+            starts["z"].device,
+            f"imagining {horizon} steps from {b * k} beliefs",
+            "imagine from fewer, less far, or see a smaller backbone.window",
+        )
+        going = self.memory.going(_memory(starts), horizon)
+        like = starts["z"].flatten(0, 1)
+
+        def step(action: Tensor, rng: Generator | None) -> State:
+            check_action(action, self.spec)
+            act = self.net.act(action)
+            z = self._drawn(going.denoiser(act, rng), like, rng)
+            return {"z": z, "made": going.keep(z, act, rng)}
+
+        return step
+
+    def roll_bytes(self, b: int, k: int, horizon: int, shared: bool = False) -> int:
+        return 4 * self.memory.held(b, k, horizon)
+
+    def features(self, state: State) -> Tensor:
+        """Tokens, and what is made of them: `b d`."""
+        return torch.cat([state["z"].flatten(1), state["made"]], dim=-1)
+
+    def bare(self, state: State) -> State:
+        return {"z": state["z"], "made": state["made"]}
+
+    def prospects(self, state: State) -> tuple[Tensor, Tensor]:
+        """Nothing is painted."""
+        if self.reward is None:
+            raise UserError("reward=0 left the reward's head out: what to act for is unknown to this model")
+        reward = twohot_mean(self.reward(state["made"]), self.bins)
+        if self.continues is None:
+            return reward, torch.ones_like(reward)
+        return reward, torch.sigmoid(self.continues(state["made"])).squeeze(-1)
+
+    def packed(self, state: State) -> State:
+        """Nothing: a memory is far larger than what was seen, so clips are believed from a blank one."""
+        return {}
+
+    def prepare(self, clip: Clip) -> None:
+        self.codec.prepare(clip)
+
+    def after_step(self) -> None:
+        self.codec.after_step()
+
+    # ------------------------------------------------------------------ below
+
+    @property
+    def memory(self) -> Memory:
+        config = self.settings
+        return (Streams if config.backbone.causal else Windows)(config, self.flow, self.net)
+
+    @property
+    def settings(self) -> VideoConfig:
+        return cast(VideoConfig, self.config)
+
+    def _drawn(self, denoise: Denoise, like: Tensor, rng: Generator | None) -> Tensor:
+        """The tokens of the next frame."""
+        steps = 1 if rng is None and self.settings.blank else self.settings.steps
+        return sample(self.flow, denoise, noise_like(like, rng), steps)
+
+    def _kept(self, z: Tensor, act: Tensor, memory: State, rng: Generator | None) -> State:
+        made, memory = self.memory.keep(z, act, memory, rng)
+        return {"z": z, "made": made} | _named(memory)
+
+    def _acts(self, clip: Clip, drop: bool = False) -> Tensor:
+        """The vectors of the actions before each frame, `b t+1 e`; unknown where an episode begins, or if dropped."""
+        acts = self.net.act(clip.action)
+        known = torch.ones(clip.action.shape[:2], dtype=torch.bool, device=acts.device)
+        if clip.first is not None:
+            known &= ~clip.first[:, 1:]
+        if drop and self.training and self.settings.action_dropout:
+            known &= torch.rand_like(known, dtype=acts.dtype) >= self.settings.action_dropout
+        acts = torch.where(known[..., None], acts, self.net.unknown)
+        return torch.cat([self.net.unknown.expand(len(acts), 1, -1), acts], dim=1)
+
+    def _levels(self, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Levels `b f` at which frames are learnt, and which of them are guessed from nothing."""
+        config, (b, f) = self.settings, z.shape[:2]
+        level = torch.rand(b, 1 if config.noise == "shared" else f, device=z.device).expand(b, f)
+        if config.noise == "history":
+            moment = torch.randint(f, (b, 1), device=z.device)
+            level = torch.where(torch.arange(f, device=z.device) < moment, 1 - config.augment * level, level)
+        blank = torch.rand(b, f, device=z.device) < config.blank
+        return level.masked_fill(blank, 0.0), blank
+
+    def _judged(self, made: Tensor, clip: Clip) -> dict[str, Tensor]:
+        """The losses of reward and continuation, read from `b t e`."""
+        parts = {}
+        if self.reward is not None:
+            parts["reward"] = lived(twohot_loss(self.reward(made), clip.reward.float(), self.bins), clip)
+        if self.continues is not None:
+            logit, going = self.continues(made).squeeze(-1), 1 - clip.terminated.float()
+            parts["continue"] = lived(F.binary_cross_entropy_with_logits(logit, going, reduction="none"), clip)
+        return parts
+
+    def _apart(self, z: Tensor, goal: Tensor) -> Tensor:
+        """The energy of tokens `b s d`."""
+        seen, wanted = self.codec.show(z), self.codec.show(goal)
+        apart = [(seen[name] - wanted[name]).square().flatten(1) for name in self.spec.images()]
+        energy = torch.cat(apart, dim=1).mean(dim=1) if apart else z.new_zeros(len(z))
+        pictures = sum(y * x for y, x in self.codec.grids)
+        if pictures < self.codec.s:
+            energy = energy + (z - goal)[:, pictures:].square().mean(dim=(1, 2))
+        return energy
+
+
+def _memory(state: State) -> State:
+    return {name.removeprefix(MEMORY): value for name, value in state.items() if name.startswith(MEMORY)}
+
+
+def _named(memory: State) -> State:
+    return {MEMORY + name: value for name, value in memory.items()}
