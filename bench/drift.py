@@ -3,10 +3,17 @@
     innerworld collect paddle --episodes 32 --max-steps 120 --seed 9 --out paddle_long
     python bench/drift.py runs/video paddle_long --out drift.png
 
-Nothing is trained: `context`, the level of noise at which a frame is remembered, is a setting of imagining. At 1 frames
-count as clean, as they seldom were in training; below, as slightly noisy, so that a frame's own errors are taken for
-noise, which with `--renoise 1` is really added. Protocol of `evaluate/pictures.py`: five frames are seen, chance is
-drawn; the table tells means over windows of ten frames, and two standard errors over clips.
+Nothing is trained here: `context`, the level of noise at which a frame is remembered, is a setting of imagining. At 1
+frames count as clean, as they seldom were in training; below, as slightly noisy, so that a frame's own errors are taken
+for noise, which with `--renoise 1` is really added.
+
+A run that learnt with noise on each frame knows pasts of all levels, and may be steady with any `context`. The other
+side of that comparison is `--without`, a run that learnt clean pasts: `model.noise=history model.augment=0
+model.context=1`. It is drawn at `context` 1.
+
+Protocol of `evaluate/pictures.py`: five frames are seen, chance is drawn; the table tells means over windows of ten
+frames, and two standard errors over clips. Rows `near` are the PSNR to the nearest of all true frames of these clips: a
+film that loses the truth but stays a picture of that world keeps it, one that decays does not.
 """
 
 from __future__ import annotations
@@ -19,7 +26,7 @@ from torch import Tensor
 
 from innerworld.data import Clips, Store
 from innerworld.evaluate.frames import imagined, look
-from innerworld.evaluate.pictures import drift, psnr
+from innerworld.evaluate.pictures import ROUNDING, drift, psnr
 from innerworld.models import Video
 from innerworld.recipes.stages import load_learner
 
@@ -33,31 +40,47 @@ def main() -> None:
     parser.add_argument("data", type=Path, help="a store of other episodes, long enough")
     parser.add_argument("--context", type=float, nargs="*", default=[1.0, 0.95, 0.9, 0.8], help="levels to compare")
     parser.add_argument("--renoise", type=float, default=0.0, help="share of that level's noise that is added")
+    parser.add_argument("--without", type=Path, help="folder of a run that learnt with clean pasts")
     parser.add_argument("--frames", type=int, default=100)
     parser.add_argument("--clips", type=int, default=32)
     parser.add_argument("--out", type=Path, help="a picture of the curves")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    model, _, _ = load_learner(arguments.run)
-    if not isinstance(model, Video):
-        raise SystemExit(f"{arguments.run} holds a {type(model).__name__}, not a Video")
+    model = load(arguments.run)
     store, sensor = Store.open(arguments.data), model.spec.images()[0]
     clips = Clips(store, None, SEEN + arguments.frames, arguments.clips, 0, sensors=model.reads(store.spec))
     clip = clips.batch(0)
     true, last = clip.obs[sensor][:, SEEN + 1 :], clip.obs[sensor][:, SEEN]
     curves: dict[str, Tensor] = {}
-    for level in arguments.context:
-        other = Video(model.settings.model_copy(update={"context": level, "renoise": arguments.renoise}), model.spec)
-        other.load_state_dict(model.state_dict())
+    sides = [(f"context {level:g}", model, level, arguments.renoise) for level in arguments.context]
+    if arguments.without:
+        sides.append(("learnt with clean pasts", load(arguments.without), 1.0, 0.0))
+    for name, of, level, renoise in sides:
+        other = Video(of.settings.model_copy(update={"context": level, "renoise": renoise}), of.spec)
+        other.load_state_dict(of.state_dict())
         seen = look(other.eval(), clip, sensor, SEEN)
         shown = imagined(other, seen.belief, clip.action[:, SEEN:], sensor)
         found = drift(shown, seen.redrawn[:, SEEN + 1 :], true, last)
-        curves[f"context {level:g}"] = found.psnr
+        curves |= {name: found.psnr, f"{name}, near": nearest(shown, true)}
         curves |= {"last frame repeated": found.psnr_still, "the codec": found.psnr_codec}
     curves["mean picture"] = psnr(true.float().mean(dim=(0, 1)).round().to(torch.uint8).expand_as(true), true)
     table(curves)
     if arguments.out:
         plot(curves, arguments.out)
+
+
+def load(run: Path) -> Video:
+    model, _, _ = load_learner(run)
+    if not isinstance(model, Video):
+        raise SystemExit(f"{run} holds a {type(model).__name__}, not a Video")
+    return model
+
+
+def nearest(shown: Tensor, true: Tensor) -> Tensor:
+    """PSNR of each of `clips frames y x c` to that of all true frames which it is nearest to."""
+    a, b = ((of.float() / 255).flatten(2).flatten(0, 1) for of in (shown, true))
+    error = torch.cdist(a, b).min(dim=1).values.square() / a.shape[1]
+    return -10 * error.clamp_min(ROUNDING).log10().unflatten(0, shown.shape[:2])
 
 
 def table(curves: dict[str, Tensor]) -> None:
@@ -83,7 +106,7 @@ def plot(curves: dict[str, Tensor], out: Path) -> None:
 
     figure, axis = pyplot.subplots(figsize=(7, 3.5), layout="constrained")
     for name, values in curves.items():
-        style = "-" if name.startswith("context") else ":"
+        style = "-" if name.startswith(("context", "learnt")) and not name.endswith("near") else ":"
         axis.plot(range(1, values.shape[1] + 1), values.mean(dim=0), style, label=name)
     axis.set(xlabel="imagined frame", ylabel="PSNR, dB")
     axis.legend(fontsize="small", ncols=2)

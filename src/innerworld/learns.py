@@ -35,6 +35,11 @@ class Learns(nn.Module, ABC):
         into buffers now. Of several processes each is given its rows (see `team.mean_of_all`), and the buffers of the
         first count."""
 
+    def waits(self) -> bool:
+        """Does a part of it still wait for others, which are taught alone first? Until none does, nobody asks which
+        parameters get no gradient."""
+        return False
+
     def after_step(self) -> None:
         """Called after every optimiser step: moving-average targets and the like."""
 

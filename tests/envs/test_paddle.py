@@ -77,7 +77,7 @@ def test_who_follows_the_ball_returns_far_more_than_who_stays() -> None:
     follow = lambda s: np.where(s[:, X] > s[:, AT] + 1, RIGHT, np.where(s[:, X] < s[:, AT] - 1, LEFT, STAY))
     total = {}
     for name, policy in {"follow": follow, "stay": lambda s: np.full(len(s), STAY)}.items():
-        worlds = PaddleVector(64)
+        worlds = PaddleVector(64, PaddleConfig(size=8))
         obs, _ = worlds.reset(seed=0)
         total[name] = 0.0
         for _ in range(200):

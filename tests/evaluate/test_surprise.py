@@ -100,6 +100,10 @@ def test_a_model_with_actions_sees_that_nothing_is_done() -> None:
     model = Oracle(OracleConfig(), Spec({"state": (2,)}, 3), law)
     score_of(model)({"state": Line().films("inertia", range(1))["state"][0]})
     assert all(action.shape[1] == 3 and not action.any() for action in seen)
+    seen.clear()
+    choices = Oracle(OracleConfig(), Spec({"state": (2,)}, 3, discrete=True), law)
+    score_of(choices)({"state": Line().films("inertia", range(1))["state"][0]})
+    assert seen and all(row == [1, 0, 0] for action in seen for row in action.tolist())  # a choice, not three zeros
 
 
 def test_frames_may_be_skipped() -> None:

@@ -76,6 +76,8 @@ def test_worlds_that_cannot_say_are_refused(films: Store, moment: Clip) -> None:
     pole = make("CartPole-v1", 2, size=16, sensors=["state"])
     with pytest.raises(UserError, match="cannot begin at a given state"):
         find_tape(pole, torch.full((2, 4), 0.9), pixels[:2], Spec({"state": (4,)}, 2, discrete=True), "pixels", 2)
+    with pytest.raises(UserError, match="cannot begin at a given state"):  # of another world
+        find_tape(pole, torch.zeros(2, 3), pixels[:2], Spec({"state": (3,)}, 2, discrete=True), "pixels", 2)
     one = Spec(films.spec.obs, 1, discrete=True)
     with pytest.raises(UserError, match="but one action"):
         find_tape(make("paddle", N, size=16), state, pixels, one, "pixels", 2)

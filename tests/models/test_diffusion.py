@@ -220,6 +220,12 @@ def test_before_anything_was_done_no_reward_is_told_and_going_on_is_certain() ->
     assert bool(reward.all()) and bool((going < 1).all()) and bool((reward.abs() < 1).all())
 
 
+def test_reward_is_told_of_a_window_of_one_frame() -> None:
+    model, clip = build(history=1), random_clip(GAME, 2, 4)
+    assert bool(model.prospects(imagined(model, clip))[0].all())
+    assert not model.prospects(model.encode(clip.at(0)))[0].any()
+
+
 def test_two_hot_rewards_begin_at_nothing() -> None:
     """Their bins reach to 10⁸: what an untaught head says would be as large."""
     model, clip = Diffusion(TINY.model_copy(update={"ends": EndsConfig(head="twohot")}), GAME), random_clip(GAME, 2, 4)
@@ -227,6 +233,24 @@ def test_two_hot_rewards_begin_at_nothing() -> None:
 
 
 # ---------------------------------------------------------------------- how it learns
+
+
+def test_an_action_is_learnt_at_the_frame_that_it_leads_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Frame t is painted 10 t and the action at it is t / 10, so that a shift by one would show."""
+    model, heard = build(windows=9), []
+    shown = torch.arange(7, dtype=torch.uint8)[None, :, None, None, None].expand(2, -1, 12, 12, 3) * 10
+    action = (torch.arange(6) / 10)[None, :, None].expand(2, -1, 4)
+    clip = Clip({"pixels": shown}, action, torch.zeros(2, 6), torch.zeros(2, 6, dtype=torch.bool))
+    learn = model.denoiser.loss
+
+    def listen(frames: Tensor, actions: Tensor, known: Tensor, judged: Tensor) -> Tensor:
+        heard.append(((frames[:, :-1, 0, 0, 0] + 1) / 2 * 255 / 10, actions[..., 0] * 10))
+        return learn(frames, actions, known, judged)
+
+    monkeypatch.setattr(model.denoiser, "loss", listen)
+    model.loss(clip)
+    torch.testing.assert_close(*heard[0], rtol=0, atol=1e-3)
+    assert len(heard[0][0].unique(dim=0)) > 2
 
 
 def test_only_judged_frames_count() -> None:

@@ -12,7 +12,7 @@ from torch import Generator, nn
 
 from innerworld import models
 from innerworld.errors import UserError
-from innerworld.models import JEPA, RSSM
+from innerworld.models import JEPA, RSSM, Genie
 from innerworld.models.dreamer import Dreamer
 from innerworld.models.dreamer_config import DreamerConfig
 from innerworld.models.sequence_config import BackboneConfig, SequenceConfig
@@ -130,6 +130,24 @@ def test_any_family_that_tells_reward_will_do() -> None:
     loss, _ = model.loss(random_clip(spec, 2, 4))
     loss.backward()
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+
+
+def test_the_world_is_prepared_with_the_first_clips() -> None:
+    """A codec's basis, and what the labelled transitions say of latent actions."""
+    spec = Spec({"pixels": (16, 16, 3)}, 3, discrete=True)
+    body = {"dim": 16, "depth": 1, "heads": 2}
+    world = {
+        "codec": {"width": 4},
+        "actions": {"backbone": body | {"steering": "none"}, "steps": 2},
+        "dynamics": {"backbone": body | {"steering": "token"}},
+        "reward": 0.1,
+    }
+    dreamer = Dreamer(DreamerConfig.model_validate({"family": "genie", "world": world}), spec)
+    genie = cast(Genie, dreamer.world)
+    before = genie.words.codec.tokenizers[0].state_dict()["basis"].clone()
+    dreamer.prepare(random_clip(spec, 4, 6))
+    assert genie.meaning().count == 24 and dreamer.waits()
+    assert not torch.equal(genie.words.codec.tokenizers[0].state_dict()["basis"], before)
 
 
 def test_a_family_that_cannot_go_on_in_the_middle_says_so() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -13,7 +14,8 @@ from innerworld.errors import UserError
 from innerworld.models.genie import Genie
 from innerworld.models.genie_config import GenieConfig
 from innerworld.testing.world_model import random_clip
-from innerworld.types import Spec, each
+from innerworld.training import TrainConfig, train
+from innerworld.types import Clip, Spec, each
 from innerworld.world import at
 
 SPEC = Spec({"pixels": (16, 16, 3)}, 3, discrete=True)
@@ -186,6 +188,33 @@ def test_latent_actions_learn_alone_then_are_held_still() -> None:
     assert all(p.grad is None for p in model.actions.parameters())
 
 
+@pytest.mark.parametrize("stop", [1, 4])  # while the tokenizer and the latent actions are taught, and after
+def test_a_run_goes_on_in_any_stage_as_if_it_had_not_stopped(stop: int, tmp_path: Path) -> None:
+    body = {"dim": 16, "depth": 1, "heads": 2, "mlp": 16}
+    codec = {"kind": "vq", "width": 4, "steps": 2, "vq": {"book": {"codes": 8}, "body": body}}
+
+    def begun() -> Genie:
+        torch.manual_seed(0)
+        values = TINY | {"codec": codec, "actions": TINY["actions"] | {"steps": 3, "keep": 0.5}}
+        return Genie(GenieConfig.model_validate(values), SPEC)
+
+    class Batches:
+        def __init__(self, end: int) -> None:
+            self.end = end
+
+        def batch(self, step: int) -> Clip:
+            if step == self.end:
+                raise RuntimeError("stopped")
+            return random_clip(SPEC, 3, 4, seed=step)
+
+    config = TrainConfig(steps=5, lr=1e-2, weight_decay=0.1, device="cpu")
+    whole = train(begun(), Batches(5), config).state_dict()
+    with pytest.raises(RuntimeError, match="stopped"):
+        train(begun(), Batches(stop), config, tmp_path)
+    again = train(begun(), Batches(5), config, tmp_path, resume=True).state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in whole.items())
+
+
 def test_dynamics_do_not_teach_the_latent_actions() -> None:
     model = build().train()
     clip = random_clip(SPEC, 3, 6)
@@ -276,8 +305,15 @@ def test_energy_is_the_squared_error_of_pixels() -> None:
 
 
 def test_presets_have_the_sizes_that_they_name() -> None:
-    """At 64×64 pixels."""
+    """At 64×64 pixels, with the parameters that docs/families/genie.md tells."""
     spec = Spec({"pixels": (64, 64, 3)}, 15, discrete=True)
-    for name, tokens, codes in (("jasmine", 16, 6), ("tinyworlds", 256, 4)):
-        model = Genie(cast(GenieConfig, Genie.presets[name]), spec)
+    for name, tokens, codes, sizes in (
+        ("coinrun", 256, 6, [50_555_984, 67_925_472, 51_089_920]),
+        ("jasmine", 16, 6, [26_074_912, 34_317_792, 26_024_448]),
+        ("tinyworlds", 256, 4, [105_269, 88_194, 253_376]),
+    ):
+        with torch.device("meta"):  # only counted
+            model = Genie(cast(GenieConfig, Genie.presets[name]), spec)
         assert (model.dynamics.body.s, model.actions.codes, model.words.classes) == (tokens, codes, 1024)
+        parts = (model.words, model.actions, model.dynamics)
+        assert [sum(p.numel() for p in part.parameters() if p.requires_grad) for part in parts] == sizes

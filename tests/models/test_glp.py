@@ -271,7 +271,8 @@ def test_without_drawing_latents_alone_are_imagined() -> None:
         ({"generative": 1.0, "beside": True}, "beside=true is for generative=0"),
         ({"decoder": WINDOW | {"steps": 3}}, "choose an even one"),
         ({"bins": 8}, "odd"),
-        ({"jepa": SIZES | {"single": 0.0}}, "no latent loss"),
+        ({"jepa": SIZES | {"single": 0.0}}, "no step to learn from"),
+        ({"jepa": SIZES | {"single": 0.0}, "latent": 0.0}, "no step to learn from"),
     ],
 )
 def test_settings_that_do_not_fit_are_told_in_a_sentence(settings: dict, sentence: str) -> None:

@@ -49,6 +49,17 @@ def test_an_action_is_read_from_the_frame_that_follows_and_from_none_later(t: in
 
 
 @torch.no_grad()
+def test_codes_of_an_episode_do_not_know_the_one_before() -> None:
+    """Nor by what seems to move from its last frame to the next one's first."""
+    model = build()
+    clip = random_clip(SPEC, 2, 6)
+    first = torch.zeros(2, 7, dtype=torch.bool)
+    first[:, 3] = True
+    joined = model._latents(clip.obs, model.eyes.look(clip.obs), first)[0]
+    torch.testing.assert_close(joined[:, 3:], latents(model, clip.obs["pixels"][:, 3:]))
+
+
+@torch.no_grad()
 def test_a_guess_sees_neither_the_frame_that_it_guesses_nor_later_ones() -> None:
     model = build()
     x = model.eyes.look(random_clip(SPEC, 2, 6).obs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -81,6 +82,35 @@ def _anew(model: Video, tokens: list[Tensor], clip: Clip, t: int, rng: Generator
         clean = denoise(x, i / 3)
         x = clean if i == 2 else model.flow.moved(x, clean, torch.full((2,), i / 3), torch.full((2,), (i + 1) / 3))
     return x
+
+
+@pytest.mark.parametrize("words", [{"renoise": 1.0}, NOT_CAUSAL], ids=["causal", "not causal"])
+@torch.no_grad()
+def test_a_roll_from_a_trace_draws_what_predict_draws_from_copies(words: dict[str, Any]) -> None:
+    """Same generator, twice as far as the window; an episode begins within the clip."""
+    model, clip = build(**words), random_clip(SPEC, 2, 4)
+    first = torch.zeros(2, 5, dtype=torch.bool)
+    first[1, 3] = True
+    starts = model.watch(replace(clip, first=first))
+    alone = each(lambda value: value.flatten(0, 1).clone(), starts)
+    roll, one, other = model.roll(starts, 6), Generator().manual_seed(0), Generator().manual_seed(0)
+    for t in range(6):
+        action = torch.randn(10, 2, generator=Generator().manual_seed(t)).clamp(-1, 1)
+        alone = model.predict(alone, action, other)
+        for name, value in roll(action, one).items():
+            assert torch.allclose(value, alone[name], atol=1e-4), name
+
+
+@torch.no_grad()
+def test_an_action_leads_to_the_frame_after_it() -> None:
+    """One of another clip at time 2 changes what is made of frames from 3 on, and the guess of frame 3."""
+    model, clip = build(), random_clip(SPEC, 1, 4)
+    action = clip.action.clone()
+    action[:, 2] = -action[:, 2]
+    found, other = model.watch(clip)["made"], model.watch(replace(clip, action=action))["made"]
+    assert (found != other).any(-1)[0].tolist() == [False, False, False, True, True]
+    state = at(model.watch(clip), 2)
+    assert not torch.allclose(model.predict(state, clip.action[:, 2])["z"], model.predict(state, action[:, 2])["z"])
 
 
 @torch.no_grad()
@@ -196,6 +226,7 @@ def test_every_preset_fits_together(name: str) -> None:
         ({"backbone": TINY["backbone"] | {"causal": False}}, "each other both ways"),
         (NOT_CAUSAL | {"backbone": NOT_CAUSAL["backbone"] | {"window": 1}}, "no room for a past"),
         ({"guidance": 2.0}, "set action_dropout"),
+        (NOT_CAUSAL | {"blank": 0.1}, "know nothing of those"),
         ({"bins": 10}, "odd number"),
         ({"backbone": TINY["backbone"] | {"steering": "none"}}, "steering=none"),
     ],

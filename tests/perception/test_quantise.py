@@ -106,6 +106,18 @@ def test_the_lattice_rounds_as_the_papers_listing() -> None:
     assert sorted(torch.unique(found[:, 0] * 4).tolist()) == [-4, -3, -2, -1, 0, 1, 2, 3]
 
 
+@pytest.mark.parametrize("levels", [2, 3, 4, 5, 8])
+def test_numbers_about_zero_reach_the_levels_beside_it(levels: int) -> None:
+    """Rows of deviation 1 use every level, and with two each about half of them: the paper's shift would leave -1 to
+    those below -3.8 only."""
+    rows = torch.randn(4000, 1, generator=torch.Generator().manual_seed(0))
+    share = torch.bincount(Lattice([levels])(rows)[1], minlength=levels) / len(rows)
+    assert share.min() > 0.3 / levels
+    if levels == 2:
+        assert 0.45 < share[0] < 0.55
+        assert Lattice([2])(torch.tensor([[-0.1], [0.1]]))[0].flatten().tolist() == [-1, 0]
+
+
 def test_a_level_alone_tells_nothing() -> None:
     with pytest.raises(UserError, match="needs 2 levels or more"):
         Lattice([8, 1])

@@ -366,6 +366,51 @@ def test_vectors_do_not_decay_and_idle_parameters_are_named(caplog: pytest.LogCa
     assert caplog.messages == ["1 parameters get no gradient, the first is idle: does the loss use them?"]
 
 
+class Staged(Linear):
+    """Its eyes learn alone for 3 steps, are then held still, and the rest learns."""
+
+    def __init__(self, config: Linear.Config, spec: Spec) -> None:
+        super().__init__(config, spec)
+        self.taught: Tensor
+        self.register_buffer("taught", torch.zeros((), dtype=torch.long))
+        self.idle = nn.Parameter(torch.ones(2, 2))
+
+    def waits(self) -> bool:
+        return int(self.taught) < 3
+
+    def loss(self, clip: Clip) -> tuple[Tensor, dict[str, Tensor]]:
+        seen = self.look(clip.at(0)["state"])
+        if self.waits():
+            return seen.square().mean(), {}
+        guess = self.norm(self.predict({"z": seen.detach()}, clip.action[:, 0])["z"])
+        return (guess - seen.detach()).square().mean(), {}
+
+    def after_step(self) -> None:
+        self.taught += 1
+
+
+@pytest.mark.parametrize("stop", [2, 5])  # in the first stage, in the second
+def test_who_learns_in_stages_is_asked_in_the_last_one(
+    stop: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What waits and what is held still is not idle; what never learns is, also after the run went on."""
+
+    def interrupt(clip: Clip) -> Clip:
+        raise RuntimeError("stopped")
+
+    told = ["1 parameters get no gradient, the first is idle: does the loss use them?"]
+    config = CONFIG.model_copy(update={"steps": 6, "save_every": 1})
+    whole = train(Staged(Linear.Config(), SPEC), Noise(), config)
+    assert caplog.messages == told
+    caplog.clear()
+    with pytest.raises(RuntimeError, match="stopped"):
+        train(Staged(Linear.Config(), SPEC), Noise(stop, interrupt), config, tmp_path)
+    assert caplog.messages == (told if stop > 3 else [])
+    caplog.clear()
+    again = train(Staged(Linear.Config(), SPEC), Noise(), config, tmp_path, resume=True)
+    assert caplog.messages == told and again.state_dict().keys() == whole.state_dict().keys()
+
+
 def test_clip_grad_limits_the_norm_that_is_logged_before_it() -> None:
     norms: list[float] = []
     sizes: list[float] = []

@@ -36,7 +36,8 @@ def certificate(
     h is `features` after `encode` with the past held still, so of a family with a memory it is what looking adds.
     Distances are Euclidean, of features and of all decoded sensors together (pictures in [0, 1]).
 
-    - `latent`, `generative`, `epsilon`: L_latent, L_gen and ε, over the second half of the moments, of other rows
+    - `latent`, `generative`, `epsilon`: L_latent, L_gen and ε, over the second half of the moments: of other
+      rows, or of a single row the later ones
     - `lipschitz_secant`: the steepest ‖h(ô') - h(o')‖ / ‖ô' - o'‖ of the first half
     - `lipschitz_jacobian`: the largest norm of h's Jacobian at `points` of each of those segments, by `rounds` of power
       iteration (so from below); 0 where h jumps, or lets no gradient through, as frozen codecs do

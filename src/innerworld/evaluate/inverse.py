@@ -72,9 +72,12 @@ def fit_inverse(
     Raises `UserError` for episodes without a transition.
     """
     clips = Clips(store, episodes, 1, PART, config.seed, frame_skip, [sensor])
-    parts = [clips.batch(i) for i in range(-(-config.transitions // PART))]
-    frames = torch.cat([to_uint8(shrunk(_flat(part.obs[sensor]))) for part in parts]).unflatten(0, (-1, 2))
-    action = torch.cat([part.action[:, 0] for part in parts])
+    shown, done = [], []
+    for i in range(-(-config.transitions // PART)):  # each part is shrunk at once: whole pictures may not fit together
+        part = clips.batch(i)
+        shown.append(to_uint8(shrunk(_flat(part.obs[sensor]))))
+        done.append(part.action[:, 0].clone())
+    frames, action = torch.cat(shown).unflatten(0, (-1, 2)), torch.cat(done)
     with torch.enable_grad(), same_random(torch.device("cpu")):
         torch.manual_seed(config.seed)
         net = InverseModel(tuple(frames.shape[2:]), action.shape[1], discrete, config)

@@ -66,7 +66,7 @@ def surprise(model: WorldModel, clip: Clip, horizon: int = 1, by: Literal["energ
 
 
 def score_of(model: WorldModel, config: SurpriseConfig = SurpriseConfig(), frame_skip: int = 1) -> Score:
-    """How surprised a model is by films: nobody acts, so that its actions are zeros, or empty.
+    """How surprised a model is by films: nobody acts, so that its actions are empty, zeros or, of choices, the first.
 
     With a `frame_skip` it sees every so many of their frames. Raises `UserError` for films without its sensors.
     """
@@ -133,8 +133,10 @@ def _clip(films: dict[str, NDArray[Any]], spec: Spec, frame_skip: int) -> Clip:
             raise UserError(f"the films' {name!r} has shape {films[name].shape[2:]}, the model sees {shape}")
     obs = {name: torch.from_numpy(np.ascontiguousarray(films[name][:, ::frame_skip])) for name in spec.obs}
     b, t = next(iter(obs.values())).shape[:2]
-    nothing = torch.zeros(b, t - 1)
-    return Clip(obs, torch.zeros(b, t - 1, spec.action), nothing, nothing.bool())
+    nothing, still = torch.zeros(b, t - 1), torch.zeros(b, t - 1, spec.action)
+    if spec.discrete:
+        still[..., 0] = 1  # no choice at all is none that a model has seen; keys take the first for nothing, too
+    return Clip(obs, still, nothing, nothing.bool())
 
 
 def _by_pixels(model: WorldModel, expected: State, clip: Clip, horizon: int) -> Tensor:

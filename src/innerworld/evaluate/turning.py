@@ -111,7 +111,8 @@ def _pairs(spec: Spec, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
 
 def _begin(worlds: VectorEnv, state: Tensor, start: Tensor, sensor: str) -> Tensor:
     obs, _ = worlds.reset(seed=0, options={"state": state.numpy()})
-    if not np.allclose(obs.get("state", np.inf), state.numpy(), atol=1e-4):
+    told = obs.get("state")
+    if told is None or told.shape != tuple(state.shape) or not np.allclose(told, state.numpy(), atol=1e-4):
         raise UserError("the world cannot begin at a given state, so there is no true way back to compare with")
     frame = torch.from_numpy(np.array(obs[sensor]))
     if frame.shape != start.shape or (_apart(frame, start) > SAME).float().mean() > 0.01:

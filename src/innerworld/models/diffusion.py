@@ -158,6 +158,11 @@ class Diffusion(WorldModel):
         return cast(DiffusionConfig, self.config)
 
     @property
+    def _counted(self) -> int:
+        """How far `time` counts: to the whole past, and to 1 where none is kept, for something was done."""
+        return max(self.settings.history - 1, 1)
+
+    @property
     def like(self) -> Tensor:
         """What frames are computed as and where."""
         return self.denoiser.frequencies
@@ -191,7 +196,7 @@ class Diffusion(WorldModel):
             "frame": frame,
             "past": torch.cat([state["past"], state["frame"][:, None]], dim=1)[:, 1:],
             "acts": torch.cat([state["acts"], action[:, None]], dim=1)[:, 1:],
-            "time": (state["time"] + 1).clamp_max(self.settings.history - 1),
+            "time": (state["time"] + 1).clamp_max(self._counted),
         }
         if self.ends is None:
             return after
@@ -244,7 +249,7 @@ class Diffusion(WorldModel):
             "frame": frames,
             "past": past.unfold(1, before, 1).movedim(-1, 2),
             "acts": F.pad(clip.action, (0, 0, before, 0)).unfold(1, before, 1).transpose(2, 3),
-            "time": (times - self._began(clip)).clamp_max(before),
+            "time": (times - self._began(clip)).clamp_max(self._counted),
         } | memory
 
     def _denoised(self, frames: Tensor, clip: Clip) -> Tensor:

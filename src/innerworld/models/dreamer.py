@@ -67,6 +67,12 @@ class Dreamer(WorldModel):
         self.beliefs = each(Tensor.detach, self.world.bare(beliefs))
         return total + acting, parts | its, beliefs
 
+    def prepare(self, clip: Clip) -> None:
+        self.world.prepare(clip)
+
+    def waits(self) -> bool:
+        return self.world.waits()
+
     def after_step(self) -> None:
         self.world.after_step()
         self.actor_critic.follow()

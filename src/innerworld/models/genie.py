@@ -113,7 +113,7 @@ class Genie(WorldModel):
         parts = codec.loss(clip) | actions.loss(clip)
         told = codec.told() | actions.told()
         total = sum(parts.values(), torch.zeros((), device=clip.action.device))
-        if codec.settled and (actions.settled or not actions.config.steps):
+        if not self.waits():
             own = self._dynamics_loss(clip)
             weights = {"words": 1.0, "reward": self.settings.reward, "continue": self.settings.continues}
             total = total + sum(weights[name] * part for name, part in own.items())
@@ -226,6 +226,10 @@ class Genie(WorldModel):
         if self.labels is not None:
             self.labels.take(clip, self.actions.counted)
         self._meaning = None
+
+    def waits(self) -> bool:
+        """The dynamics, for words and codes that mean the same from then on."""
+        return not self.words.codec.settled or (bool(self.actions.config.steps) and not self.actions.settled)
 
     def after_step(self) -> None:
         self.words.codec.after_step()

@@ -219,6 +219,10 @@ class GLP(WorldModel):
         if self.codec is not None:
             self.codec.prepare(clip)
 
+    def waits(self) -> bool:
+        """g, for a codec that is taught along."""
+        return self.codec is not None and not self.codec.settled
+
     def after_step(self) -> None:
         self.jepa.after_step()
         if self.codec is not None:

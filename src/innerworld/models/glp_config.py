@@ -68,8 +68,8 @@ def check(config: GLPConfig) -> None:
         raise UserError(
             f"decoder.steps={decoder.steps}: a window's frames are clean after two halves, choose an even one"
         )
-    if config.latent and not (config.jepa.single or config.jepa.rollout):
-        raise UserError("jepa.single=0 and jepa.rollout=0 leave no latent loss: set one of them, or latent=0")
+    if not (config.jepa.single or config.jepa.rollout):
+        raise UserError("jepa.single=0 and jepa.rollout=0 leave no step to learn from: set one of them")
 
 
 SMALL = cast(JEPAConfig, JEPA.presets["small"])

@@ -129,6 +129,8 @@ class LatentActions(nn.Module):
             latent = self.squeeze(self.encoder(seen, None, first)[:, 1:].mean(dim=2)).float()
         else:
             motion = self._motion(obs)  # b t+1 s 2
+            if first is not None:  # nothing moved from one episode into the next
+                motion = motion.masked_fill(first[..., None, None], 0)
             seen = self.encoder(seen + self.feel(motion), None, first)[:, 1:].mean(dim=2)
             latent = (self.squeeze(seen) + self.drift(motion[:, 1:].mean(dim=2))).float()
         return F.normalize(latent, dim=-1), latent.flatten(0, 1).var(dim=0, unbiased=False).mean()

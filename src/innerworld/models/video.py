@@ -101,7 +101,7 @@ class Video(WorldModel):
         """
         check_action(clip.action, self.spec)
         learnt = self.codec.loss(clip)
-        if not self.codec.settled:
+        if self.waits():
             return torch.stack(list(learnt.values())).sum(), each(Tensor.detach, learnt) | self.codec.told()
         z = self.codec.look(clip.obs)  # b t+1 s d
         level, blank = self._levels(z)
@@ -171,6 +171,9 @@ class Video(WorldModel):
 
     def prepare(self, clip: Clip) -> None:
         self.codec.prepare(clip)
+
+    def waits(self) -> bool:
+        return not self.codec.settled
 
     def after_step(self) -> None:
         self.codec.after_step()

@@ -72,6 +72,11 @@ def check(config: VideoConfig) -> None:
             f"noise={config.noise} with backbone.causal={str(backbone.causal).lower()}: frames that have one level see "
             "each other both ways (shared, not causal), frames with their own see those before them"
         )
+    if config.noise == "shared" and config.blank:
+        raise UserError(
+            f"noise=shared with blank={config.blank:g}: a frame guessed from nothing would know nothing of those "
+            "before, which have its level: set blank=0"
+        )
     if not backbone.causal and backbone.window < 2:
         raise UserError("a window of 1 frame has no room for a past: set backbone.window=2 or more")
     if config.guidance != 1 and not config.action_dropout:

@@ -161,7 +161,12 @@ class Lattice(nn.Module):
         return (level - half) / half
 
     def _bound(self, rows: Tensor) -> Tensor:
-        """Squeezed so that rounding gives as many whole numbers as there are levels (the paper's listing)."""
+        """Squeezed so that rounding gives as many whole numbers as there are levels (the paper's listing).
+
+        The listing shifts even counts so that 0 stays 0. Of two levels 0 is the upper end of the range, which no shift
+        reaches: one level would lie below -3.8. They part at 0 instead.
+        """
         half = (self.count - 1) * (1 + 1e-3) / 2
         offset = torch.where(self.count % 2 == 0, 0.5, 0.0)
-        return torch.tanh(rows + (offset / half).atanh()) * half - offset
+        shift = torch.where(self.count > 2, (offset / half).atanh(), 0.0)
+        return torch.tanh(rows + shift) * half - offset

@@ -11,6 +11,7 @@ from datetime import timedelta
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.optim import Optimizer
 
 from innerworld.errors import UserError
 from innerworld.learns import Learns
@@ -55,6 +56,7 @@ class Learner:
         self.optimiser = build_optimiser(model, config)
         self.average = {name: p.detach().clone() for name, p in model.named_parameters() if config.ema and _moves(p)}
         self._fresh = True
+        self._asked = False  # was it looked at whether all parameters learn?
         self._undo: _Undo | None = None
 
     @property
@@ -85,9 +87,10 @@ class Learner:
                 break
             self.reject()
             self._halve(step, len(clip.action))
-        if self._fresh:
-            _warn_of_idle(self.model)
-            self._fresh = False
+        self._fresh = False
+        if not (self._asked or self.model.waits()):
+            _warn_of_idle(self.model, self.optimiser)
+            self._asked = True
         return found
 
     def apply(self, step: int, measured: Measured) -> float:
@@ -240,8 +243,10 @@ def _moves(parameter: Tensor) -> bool:
     return parameter.requires_grad and parameter.is_floating_point()
 
 
-def _warn_of_idle(model: Learns) -> None:
-    idle = [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
+def _warn_of_idle(model: Learns, optimiser: Optimizer) -> None:
+    """Of parameters that no step ever moved: those of an earlier stage, now held still, the optimiser remembers."""
+    learnt = model.named_parameters()
+    idle = [name for name, p in learnt if p.requires_grad and p.grad is None and p not in optimiser.state]
     if idle:
         logger.warning("%d parameters get no gradient, the first is %s: does the loss use them?", len(idle), idle[0])
 
