@@ -10,7 +10,8 @@ from torch import Generator, nn
 from innerworld import space
 from innerworld.errors import UserError
 from innerworld.models import build, config
-from innerworld.models.sequence import MEMORY, SequenceModel
+from innerworld.models.remembered import MEMORY
+from innerworld.models.sequence import SequenceModel
 from innerworld.nn.backbone.absolute import AbsoluteTransformer
 from innerworld.testing.world_model import random_actions, random_clip
 from innerworld.types import Spec, State, each

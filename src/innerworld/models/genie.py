@@ -18,19 +18,16 @@ from innerworld.errors import UserError
 from innerworld.models.genie_config import PRESETS, GenieConfig, check
 from innerworld.models.genie_labels import Labels, Meaning
 from innerworld.models.genie_words import Words
+from innerworld.models.heads import Heads
 from innerworld.models.latent_actions import LatentActions
-from innerworld.models.latent_world import lived
 from innerworld.models.maskgit import MaskGIT
+from innerworld.models.remembered import as_state, memory_of
 from innerworld.models.tokens import check_action
-from innerworld.nn.distributions import symexp_bins, twohot_loss, twohot_mean
-from innerworld.nn.mlp import MLP
-from innerworld.nn.space_time import Memory
 from innerworld.space import room_for
 from innerworld.types import Clip, Obs, Spec, State, each
 from innerworld.world import Card, Roll, WorldModel
 
 PAINTED = 1024  # frames painted at once to be compared
-MEMORY = "memory."  # what the names of a memory begin with in a state
 
 
 class Genie(WorldModel):
@@ -67,10 +64,7 @@ class Genie(WorldModel):
             Labels(config.labels, spec, config.actions.skip) if spec.action and config.played == "actions" else None
         )
         dim = config.dynamics.backbone.dim
-        self.reward = MLP(dim, config.units, 1, config.bins, outscale=0.0) if config.reward else None
-        self.continues = MLP(dim, config.units, 1, 1) if config.continues else None
-        self.bins: Tensor
-        self.register_buffer("bins", symexp_bins(config.bins), persistent=False)
+        self.heads = Heads(dim, config.units, config.bins, config.reward, config.continues)
         self._meaning: Meaning | None = None  # as the latent action model understands it now; none: not looked at
 
     # ------------------------------------------------------------------ the five verbs
@@ -82,10 +76,10 @@ class Genie(WorldModel):
         if state is None or action is None:
             unknown = torch.full((len(words),), self.dynamics.unknown, device=words.device)
             return self._kept(words, unknown, self.dynamics.body.blank(len(words), self.dynamics.masked))
-        return self._kept(words, self.code(action), _memory(state))
+        return self._kept(words, self.code(action), memory_of(state))
 
     def predict(self, state: State, action: Tensor, rng: Generator | None = None) -> State:
-        act, memory = self.code(action), _memory(state)
+        act, memory = self.code(action), memory_of(state)
         words = self.dynamics.fill(
             lambda x, steer: self.dynamics.body.peek(x, steer, memory), self.words.tokens, act, rng
         )
@@ -93,11 +87,7 @@ class Genie(WorldModel):
 
     def decode(self, state: State) -> dict[str, Tensor]:
         seen = self.words.show(state["words"])
-        if self.reward is not None:
-            seen["reward"] = twohot_mean(self.reward(state["made"]), self.bins)
-        if self.continues is not None:
-            seen["continue"] = torch.sigmoid(self.continues(state["made"])).squeeze(-1)
-        return seen
+        return seen | self.heads.told(state["made"])
 
     def energy(self, state: State, goal: State) -> Tensor:
         """Mean squared error of the pixels that are painted, in [0, 1]."""
@@ -115,8 +105,7 @@ class Genie(WorldModel):
         total = sum(parts.values(), torch.zeros((), device=clip.action.device))
         if not self.waits():
             own = self._dynamics_loss(clip)
-            weights = {"words": 1.0, "reward": self.settings.reward, "continue": self.settings.continues}
-            total = total + sum(weights[name] * part for name, part in own.items())
+            total = total + own["words"] + self.heads.weighed({key: own[key] for key in own if key != "words"})
             parts |= own
         return total, each(Tensor.detach, parts) | told
 
@@ -132,7 +121,7 @@ class Genie(WorldModel):
 
     def meaning(self) -> Meaning:
         """What latent actions stand for, by the labelled transitions as they are understood now."""
-        device = self.bins.device
+        device = self.heads.bins.device
         if self._meaning is None or self._meaning.table.device != device:
             pairs = torch.zeros(0, dtype=torch.long, device=device), torch.zeros(0, self.spec.action, device=device)
             if self.labels is not None:
@@ -143,7 +132,7 @@ class Genie(WorldModel):
     def played_by_codes(self) -> Genie:
         """The same world, with a copy of the weights, whose actions are its latent ones: as many choices as codes."""
         spec = replace(self.spec, action=self.actions.codes, discrete=True)
-        found = Genie(self.settings.model_copy(update={"played": "codes"}), spec).to(self.bins.device)
+        found = Genie(self.settings.model_copy(update={"played": "codes"}), spec).to(self.heads.bins.device)
         own = {name: value for name, value in self.state_dict().items() if not name.startswith("labels.")}
         found.load_state_dict(own)
         return found.eval()
@@ -175,7 +164,7 @@ class Genie(WorldModel):
         words = self.words.look(clip.obs)  # b t+1 s k
         acts = self._acts(self.code(clip.action), clip.first)
         out, memory = self.dynamics.body.trace(*self.dynamics.enter(self.words.tokens(words), acts), clip.first)
-        return {"words": words, "made": out.mean(dim=-2)} | _named(memory)
+        return {"words": words, "made": out.mean(dim=-2)} | as_state(memory)
 
     def roll(self, starts: State, horizon: int) -> Roll:
         """What futures share is looked at once. Raises `UserError` where they would not fit in memory."""
@@ -187,7 +176,7 @@ class Genie(WorldModel):
             f"imagining {horizon} steps from {b * k} beliefs",
             "imagine from fewer, less far, or see a smaller dynamics.backbone.window",
         )
-        rolling = body.roll(_memory(starts), horizon)
+        rolling = body.roll(memory_of(starts), horizon)
 
         def step(action: Tensor, rng: Generator | None) -> State:
             act = self.code(action)
@@ -206,12 +195,7 @@ class Genie(WorldModel):
 
     def prospects(self, state: State) -> tuple[Tensor, Tensor]:
         """Nothing is painted."""
-        if self.reward is None:
-            raise UserError("reward=0 left the reward's head out: what to act for is unknown to this model")
-        reward = twohot_mean(self.reward(state["made"]), self.bins)
-        if self.continues is None:
-            return reward, torch.ones_like(reward)
-        return reward, torch.sigmoid(self.continues(state["made"])).squeeze(-1)
+        return self.heads.prospects(state["made"])
 
     def packed(self, state: State) -> State:
         """Nothing: a memory is far larger than what was seen, so clips are believed from a blank one."""
@@ -252,16 +236,11 @@ class Genie(WorldModel):
             told = acts.masked_fill(torch.rand(acts.shape, device=acts.device) < drop, self.dynamics.unknown)
         tokens = self.words.tokens(words)
         parts = {"words": self.dynamics.loss(tokens, words, told, clip.first)}
-        if self.reward is None and self.continues is None:
+        if not self.heads.some:
             return parts
         out = self.dynamics.body(*self.dynamics.enter(tokens, acts), clip.first)
         made = out[:, 1:].mean(dim=-2)  # reward[t] comes with obs[t+1]
-        if self.reward is not None:
-            parts["reward"] = lived(twohot_loss(self.reward(made), clip.reward.float(), self.bins), clip)
-        if self.continues is not None:
-            logit, going = self.continues(made).squeeze(-1), 1 - clip.terminated.float()
-            parts["continue"] = lived(F.binary_cross_entropy_with_logits(logit, going, reduction="none"), clip)
-        return parts
+        return parts | self.heads.losses(made, clip)
 
     def _acts(self, codes: Tensor, first: Tensor | None) -> Tensor:
         """Codes `b t` → those before each frame, `b t+1`; unknown where an episode begins."""
@@ -270,17 +249,9 @@ class Genie(WorldModel):
 
     def _kept(self, words: Tensor, act: Tensor, memory: State) -> State:
         out, memory = self.dynamics.body.keep(*self.dynamics.enter(self.words.tokens(words), act), memory)
-        return {"words": words, "made": out.mean(dim=-2)} | _named(memory)
+        return {"words": words, "made": out.mean(dim=-2)} | as_state(memory)
 
     def _apart(self, words: Tensor, goal: Tensor) -> Tensor:
         """The energy of words `b s k`."""
         seen, wanted = self.words.show(words), self.words.show(goal)
         return torch.cat([(seen[name] - wanted[name]).square().flatten(1) for name in seen], dim=1).mean(dim=1)
-
-
-def _memory(state: State) -> Memory:
-    return {name.removeprefix(MEMORY): value for name, value in state.items() if name.startswith(MEMORY)}
-
-
-def _named(memory: Memory) -> State:
-    return {MEMORY + name: value for name, value in memory.items()}

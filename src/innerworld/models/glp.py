@@ -12,18 +12,15 @@ from typing import ClassVar, cast
 
 import torch
 from torch import Generator, Tensor
-from torch.nn import functional as F
 
 from innerworld import losses
 from innerworld.config import Config
-from innerworld.errors import UserError
 from innerworld.models.codec import Codec
 from innerworld.models.glp_config import PRESETS, GLPConfig, check
 from innerworld.models.glp_decoder import FlowDecoder, Trail
+from innerworld.models.heads import Heads
 from innerworld.models.jepa import JEPA, JEPAConfig
 from innerworld.models.latent_world import lived
-from innerworld.nn.distributions import symexp_bins, twohot_loss, twohot_mean
-from innerworld.nn.mlp import MLP
 from innerworld.types import Clip, Obs, Spec, State, each
 from innerworld.world import Card, Roll, WorldModel, choose_rows, flatten
 
@@ -61,10 +58,7 @@ class GLP(WorldModel):
         if codec is None:
             self.card = replace(self.card, decodes=False)  # pyright: ignore[reportAttributeAccessIssue]
         d, units = self._own.latent, config.units
-        self.reward = MLP(d, units, 1, config.bins, outscale=0.0) if config.reward else None
-        self.continues = MLP(d, units, 1, 1) if config.continues else None
-        self.bins: Tensor
-        self.register_buffer("bins", symexp_bins(config.bins), persistent=False)
+        self.heads = Heads(d, units, config.bins, config.reward, config.continues)
 
     # ------------------------------------------------------------------ the five verbs
 
@@ -82,11 +76,7 @@ class GLP(WorldModel):
         if tokens is None:
             tokens = torch.cat([self.decoder.draw(z) for z in state["z"].split(DRAWN)])
         seen = self.codec.show(tokens)
-        if self.reward is not None:
-            seen["reward"] = twohot_mean(self.reward(state["z"]), self.bins)
-        if self.continues is not None:
-            seen["continue"] = torch.sigmoid(self.continues(state["z"])).squeeze(-1)
-        return seen
+        return seen | self.heads.told(state["z"])
 
     def energy(self, state: State, goal: State) -> Tensor:
         """Mean squared distance of the latents, as a JEPA's."""
@@ -123,8 +113,8 @@ class GLP(WorldModel):
             if self.codec.settled:
                 parts["generate"] = self._generative(self.codec, self.decoder, guessed, clip)
                 total = total + (config.generative or 1.0) * parts["generate"]
-        heads, weighed = self._judged(z, guessed, clip)
-        return total + weighed, each(Tensor.detach, parts | heads)
+        judged = self._judged(z, guessed, clip)
+        return total + self.heads.weighed(judged), each(Tensor.detach, parts | judged)
 
     def _guessed(self, z: Tensor, clip: Clip) -> dict[str, tuple[Tensor, Tensor]]:
         """What f says, by name: each from the true latent before it, and imagined in a row from the first."""
@@ -195,25 +185,10 @@ class GLP(WorldModel):
             errors.append(decoder.loss(told, frames[:, : guess.shape[1] + 1], real))
         return torch.stack(errors).mean()
 
-    def _judged(
-        self, z: Tensor, guessed: dict[str, tuple[Tensor, Tensor]], clip: Clip
-    ) -> tuple[dict[str, Tensor], Tensor]:
-        """Reward and continuation, read off what was seen and off what f says of it: parts, and their weighted sum."""
-        config = cast(GLPConfig, self.config)
+    def _judged(self, z: Tensor, guessed: dict[str, tuple[Tensor, Tensor]], clip: Clip) -> dict[str, Tensor]:
+        """Reward and continuation, read off what was seen and off what f says of it."""
         read = torch.stack([z[:, 1:], guessed["predict"][0]])  # 2 b t d; reward[t] comes with obs[t+1]
-        parts, total = {}, z.new_zeros(())
-        if self.reward is not None:
-            told = self.reward(read)
-            error = twohot_loss(told, clip.reward.float().expand(told.shape[:-1]), self.bins)
-            parts["reward"] = lived(error.mean(dim=0), clip)
-            total = total + config.reward * parts["reward"]
-        if self.continues is not None:
-            logit = self.continues(read).squeeze(-1)
-            going = (1 - clip.terminated.float()).expand(logit.shape)
-            error = F.binary_cross_entropy_with_logits(logit, going, reduction="none")
-            parts["continue"] = lived(error.mean(dim=0), clip)
-            total = total + config.continues * parts["continue"]
-        return parts, total
+        return self.heads.losses(read, clip)
 
     def prepare(self, clip: Clip) -> None:
         if self.codec is not None:
@@ -266,12 +241,7 @@ class GLP(WorldModel):
 
     def prospects(self, state: State) -> tuple[Tensor, Tensor]:
         """Nothing is drawn."""
-        if self.reward is None:
-            raise UserError("reward=0 left the reward's head out: what to act for is unknown to this model")
-        reward = twohot_mean(self.reward(state["z"]), self.bins)
-        if self.continues is None:
-            return reward, torch.ones_like(reward)
-        return reward, torch.sigmoid(self.continues(state["z"])).squeeze(-1)
+        return self.heads.prospects(state["z"])
 
     def packed(self, state: State) -> State:
         """Nothing: a picture tells the latent, so a clip begins with looking."""

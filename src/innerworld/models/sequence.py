@@ -16,6 +16,7 @@ from torch import Generator, Tensor
 
 from innerworld.errors import UserError
 from innerworld.models.latent_world import LatentWorldModel, build_mlp, told_state
+from innerworld.models.remembered import as_state, memory_of, without_memory
 from innerworld.models.senses import Decoder
 from innerworld.models.sequence_config import PRESETS, SequenceConfig
 from innerworld.models.sequence_parts import Stem, build_backbone
@@ -23,8 +24,6 @@ from innerworld.nn.backbone.layer import Memory
 from innerworld.space import room_for
 from innerworld.types import Clip, Obs, Spec, State
 from innerworld.world import Card, Roll
-
-MEMORY = "memory."  # what the names of a backbone's memory begin with in a state
 
 
 class SequenceModel(LatentWorldModel):
@@ -67,12 +66,12 @@ class SequenceModel(LatentWorldModel):
         if state is None or action is None:
             deter, memory = like.new_zeros(len(like), self.deter), self.backbone.blank(len(like), like)
         else:
-            deter, memory = self.backbone.step(self.stem(state["stoch"].flatten(1), action), _memory(state))
-        return told_state(deter, latent) | _named(self.backbone.trim(memory))
+            deter, memory = self.backbone.step(self.stem(state["stoch"].flatten(1), action), memory_of(state))
+        return told_state(deter, latent) | as_state(self.backbone.trim(memory))
 
     def predict(self, state: State, action: Tensor, rng: Generator | None = None) -> State:
-        deter, memory = self.backbone.step(self.stem(state["stoch"].flatten(1), action), _memory(state))
-        return told_state(deter, self._latent(self.prior(deter)), rng) | _named(memory)
+        deter, memory = self.backbone.step(self.stem(state["stoch"].flatten(1), action), memory_of(state))
+        return told_state(deter, self._latent(self.prior(deter)), rng) | as_state(memory)
 
     def loss(self, clip: Clip) -> tuple[Tensor, dict[str, Tensor]]:
         total, parts, _ = self._learn(clip, remember=False)
@@ -91,7 +90,7 @@ class SequenceModel(LatentWorldModel):
     def roll(self, starts: State, horizon: int) -> Roll:
         """What futures share is computed once (`Layer.roll`). Raises `UserError` where they would not fit in memory."""
         b, k = starts["stoch"].shape[:2]
-        memory = _memory(starts)
+        memory = memory_of(starts)
         shared = all(value.stride(1) == 0 for value in memory.values())  # one belief, expanded
         room_for(
             self.roll_bytes(b, k, horizon, shared) * starts["stoch"].element_size() // 4,
@@ -116,7 +115,7 @@ class SequenceModel(LatentWorldModel):
         return 4 * self.backbone.held(b, k, horizon, shared)
 
     def bare(self, state: State) -> State:
-        return {name: value for name, value in state.items() if not name.startswith(MEMORY)}
+        return without_memory(state)
 
     def packed(self, state: State) -> State:
         """Nothing."""
@@ -153,7 +152,7 @@ class SequenceModel(LatentWorldModel):
         deter = torch.cat([torch.zeros_like(deter[:, :1]), deter], dim=1)
         if clip.first is not None:
             deter = deter * ~clip.first.unsqueeze(-1)
-        return deter, _named(memory)
+        return deter, as_state(memory)
 
     def _painted_from(self, deter: Tensor, feat: Tensor) -> tuple[Tensor, Tensor]:
         if cast(SequenceConfig, self.config).painted == "belief":
@@ -162,11 +161,3 @@ class SequenceModel(LatentWorldModel):
 
     def _judged_from(self, deter: Tensor, feat: Tensor) -> Tensor:
         return feat if cast(SequenceConfig, self.config).judged == "belief" else deter
-
-
-def _memory(state: State) -> Memory:
-    return {name.removeprefix(MEMORY): value for name, value in state.items() if name.startswith(MEMORY)}
-
-
-def _named(memory: Memory) -> State:
-    return {MEMORY + name: value for name, value in memory.items()}

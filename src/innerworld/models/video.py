@@ -11,24 +11,21 @@ from typing import ClassVar, cast
 
 import torch
 from torch import Generator, Tensor
-from torch.nn import functional as F
 
 from innerworld.config import Config
 from innerworld.errors import UserError
 from innerworld.models.codec import Codec
-from innerworld.models.latent_world import lived
+from innerworld.models.heads import Heads
+from innerworld.models.remembered import as_state, memory_of
 from innerworld.models.tokens import check_action
 from innerworld.models.video_config import PRESETS, VideoConfig, check
 from innerworld.models.video_parts import Denoiser, Memory, Streams, Windows
-from innerworld.nn.distributions import symexp_bins, twohot_loss, twohot_mean
 from innerworld.nn.flow import Denoise, Flow, noise_like, sample
-from innerworld.nn.mlp import MLP
 from innerworld.space import room_for
 from innerworld.types import Clip, Obs, Spec, State, each
 from innerworld.world import Card, Roll, WorldModel
 
 PAINTED = 1024  # frames painted at once to be compared
-MEMORY = "memory."  # what the names of a memory begin with in a state
 
 
 class Video(WorldModel):
@@ -59,10 +56,7 @@ class Video(WorldModel):
         self.flow = Flow(config.schedule, config.prediction, config.ramp)
         self.net = Denoiser(config, codec, spec.action)
         dim = config.backbone.dim
-        self.reward = MLP(dim, config.units, 1, config.bins, outscale=0.0) if config.reward else None
-        self.continues = MLP(dim, config.units, 1, 1) if config.continues else None
-        self.bins: Tensor
-        self.register_buffer("bins", symexp_bins(config.bins), persistent=False)
+        self.heads = Heads(dim, config.units, config.bins, config.reward, config.continues)
 
     # ------------------------------------------------------------------ the five verbs
 
@@ -73,21 +67,17 @@ class Video(WorldModel):
         if state is None or action is None:
             return self._kept(z, self.net.unknown.expand(len(z), -1), self.memory.blank(z), None)
         check_action(action, self.spec)
-        return self._kept(z, self.net.act(action), _memory(state), None)
+        return self._kept(z, self.net.act(action), memory_of(state), None)
 
     def predict(self, state: State, action: Tensor, rng: Generator | None = None) -> State:
         check_action(action, self.spec)
-        act, memory = self.net.act(action), _memory(state)
+        act, memory = self.net.act(action), memory_of(state)
         z = self._drawn(self.memory.denoiser(act, memory, rng), state["z"], rng)
         return self._kept(z, act, memory, rng)
 
     def decode(self, state: State) -> dict[str, Tensor]:
         seen = self.codec.show(state["z"])
-        if self.reward is not None:
-            seen["reward"] = twohot_mean(self.reward(state["made"]), self.bins)
-        if self.continues is not None:
-            seen["continue"] = torch.sigmoid(self.continues(state["made"])).squeeze(-1)
-        return seen
+        return seen | self.heads.told(state["made"])
 
     def energy(self, state: State, goal: State) -> Tensor:
         """Mean squared error of the pixels that are painted, in [0, 1], and of vectors at deviation 1."""
@@ -112,11 +102,8 @@ class Video(WorldModel):
         weight = torch.where(blank, 1.0, self.flow.weight(level))
         parts = {"denoise": (weight * error).mean()}
         total = parts["denoise"]
-        weights = {"reward": self.settings.reward, "continue": self.settings.continues}
-        for name, part in self._judged(out[:, 1:].mean(dim=-2), clip).items():  # reward[t] comes with obs[t+1]
-            total = total + weights[name] * part
-            parts[name] = part
-        return total, each(Tensor.detach, parts)
+        judged = self.heads.losses(out[:, 1:].mean(dim=-2), clip)  # reward[t] comes with obs[t+1]
+        return total + self.heads.weighed(judged), each(Tensor.detach, parts | judged)
 
     # ------------------------------------------------------------------ faster, and smaller
 
@@ -124,7 +111,7 @@ class Video(WorldModel):
         z = self.codec.look(clip.obs)
         check_action(clip.action, self.spec)
         made, memory = self.memory.along(z, self._acts(clip), clip.first)
-        return {"z": z, "made": made} | _named(memory)
+        return {"z": z, "made": made} | as_state(memory)
 
     def roll(self, starts: State, horizon: int) -> Roll:
         """What futures share is looked at once. Raises `UserError` where they would not fit in memory."""
@@ -135,7 +122,7 @@ class Video(WorldModel):
             f"imagining {horizon} steps from {b * k} beliefs",
             "imagine from fewer, less far, or see a smaller backbone.window",
         )
-        going = self.memory.going(_memory(starts), horizon)
+        going = self.memory.going(memory_of(starts), horizon)
         like = starts["z"].flatten(0, 1)
 
         def step(action: Tensor, rng: Generator | None) -> State:
@@ -158,12 +145,7 @@ class Video(WorldModel):
 
     def prospects(self, state: State) -> tuple[Tensor, Tensor]:
         """Nothing is painted."""
-        if self.reward is None:
-            raise UserError("reward=0 left the reward's head out: what to act for is unknown to this model")
-        reward = twohot_mean(self.reward(state["made"]), self.bins)
-        if self.continues is None:
-            return reward, torch.ones_like(reward)
-        return reward, torch.sigmoid(self.continues(state["made"])).squeeze(-1)
+        return self.heads.prospects(state["made"])
 
     def packed(self, state: State) -> State:
         """Nothing: a memory is far larger than what was seen, so clips are believed from a blank one."""
@@ -196,7 +178,7 @@ class Video(WorldModel):
 
     def _kept(self, z: Tensor, act: Tensor, memory: State, rng: Generator | None) -> State:
         made, memory = self.memory.keep(z, act, memory, rng)
-        return {"z": z, "made": made} | _named(memory)
+        return {"z": z, "made": made} | as_state(memory)
 
     def _acts(self, clip: Clip, drop: bool = False) -> Tensor:
         """The vectors of the actions before each frame, `b t+1 e`; unknown where an episode begins, or if dropped."""
@@ -219,16 +201,6 @@ class Video(WorldModel):
         blank = torch.rand(b, f, device=z.device) < config.blank
         return level.masked_fill(blank, 0.0), blank
 
-    def _judged(self, made: Tensor, clip: Clip) -> dict[str, Tensor]:
-        """The losses of reward and continuation, read from `b t e`."""
-        parts = {}
-        if self.reward is not None:
-            parts["reward"] = lived(twohot_loss(self.reward(made), clip.reward.float(), self.bins), clip)
-        if self.continues is not None:
-            logit, going = self.continues(made).squeeze(-1), 1 - clip.terminated.float()
-            parts["continue"] = lived(F.binary_cross_entropy_with_logits(logit, going, reduction="none"), clip)
-        return parts
-
     def _apart(self, z: Tensor, goal: Tensor) -> Tensor:
         """The energy of tokens `b s d`."""
         seen, wanted = self.codec.show(z), self.codec.show(goal)
@@ -238,11 +210,3 @@ class Video(WorldModel):
         if pictures < self.codec.s:
             energy = energy + (z - goal)[:, pictures:].square().mean(dim=(1, 2))
         return energy
-
-
-def _memory(state: State) -> State:
-    return {name.removeprefix(MEMORY): value for name, value in state.items() if name.startswith(MEMORY)}
-
-
-def _named(memory: State) -> State:
-    return {MEMORY + name: value for name, value in memory.items()}
