@@ -23,8 +23,7 @@ from innerworld.evaluate.pictures import psnr
 from innerworld.models import Genie
 from innerworld.nn.sensors import to_uint8
 from innerworld.recipes.stages import load_learner
-from innerworld.testing.world_model import random_actions
-from innerworld.types import Clip, each
+from innerworld.types import Clip, each, random_actions
 from innerworld.world import at
 
 SEEN, AHEAD = 4, 4  # steps that are looked at, and imagined

@@ -6,9 +6,10 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 import torch
+from torch import Generator
 
 from innerworld.errors import UserError
-from innerworld.types import Clip, Spec, each
+from innerworld.types import Clip, Spec, each, random_actions
 
 SPEC = Spec({"pixels": (8, 6, 3), "speed": (2,)}, action=3)
 
@@ -109,3 +110,11 @@ def test_a_blank_sight_is_of_the_kinds_that_a_model_is_shown() -> None:
         "speed": ((1, 2), torch.float32),
         "tokens": ((1, 4, 5), torch.float16),
     }
+
+
+def test_random_actions_are_of_the_world_s_kind() -> None:
+    choices = random_actions(Spec({"x": (1,)}, 4, discrete=True), (400, 3), Generator().manual_seed(0))
+    assert choices.shape == (400, 3, 4) and (choices.sum(-1) == 1).all()
+    assert choices.mean((0, 1)).tolist() == pytest.approx([0.25] * 4, abs=0.05)
+    free = random_actions(Spec({"x": (1,)}, 2), (400, 3), Generator().manual_seed(0))
+    assert free.min() < -0.9 and free.max() > 0.9 and abs(float(free.mean())) < 0.05

@@ -20,7 +20,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
+from torch.nn.functional import one_hot
 
 from innerworld.errors import UserError, nearest
 
@@ -156,3 +157,10 @@ class Clip:
 def each(change: Callable[[Tensor], Tensor], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Apply `change` to every tensor of a state or observation."""
     return {name: change(value) for name, value in tensors.items()}
+
+
+def random_actions(spec: Spec, shape: tuple[int, ...], rng: Generator) -> Tensor:
+    """Valid actions `... a` for `spec`, each independent of the others: uniform in [-1, 1], or one-hot."""
+    if spec.discrete:
+        return one_hot(torch.randint(spec.action, shape, generator=rng), spec.action).float()
+    return torch.rand(*shape, spec.action, generator=rng) * 2 - 1

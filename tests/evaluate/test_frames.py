@@ -10,7 +10,7 @@ import torch
 
 from innerworld.data import Clips, Store
 from innerworld.errors import UserError
-from innerworld.evaluate.frames import imagined, look, random_actions
+from innerworld.evaluate.frames import imagined, look
 from innerworld.models import MODELS
 from innerworld.testing.world_model import random_clip
 from innerworld.types import Spec
@@ -43,14 +43,6 @@ def test_looking_is_watching_and_chance_is_seeded() -> None:
     films = [imagined(model, seen.belief, clip.action[:, :5], "pixels", seed) for seed in (0, 0, 1)]
     assert films[0].shape == (2, 5, 16, 16, 3) and films[0].dtype == torch.uint8
     assert torch.equal(films[0], films[1]) and not torch.equal(films[0], films[2])
-
-
-def test_random_actions_are_of_the_world_s_kind() -> None:
-    choices = random_actions(Spec({"x": (1,)}, 4, discrete=True), (400, 3))
-    assert choices.shape == (400, 3, 4) and (choices.sum(-1) == 1).all()
-    assert choices.mean((0, 1)).tolist() == pytest.approx([0.25] * 4, abs=0.05)
-    free = random_actions(Spec({"x": (1,)}, 2), (400, 3))
-    assert free.min() < -0.9 and free.max() > 0.9 and abs(float(free.mean())) < 0.05
 
 
 def test_who_does_not_draw_is_told(films: Store, know: Know) -> None:

@@ -12,8 +12,8 @@ from torch import Tensor
 from innerworld.errors import UserError
 from innerworld.models.dino_wm import TOKENS, DinoWM, DinoWMConfig
 from innerworld.nn.vision import sized
-from innerworld.testing.world_model import random_actions, random_clip
-from innerworld.types import Spec, State, each
+from innerworld.testing.world_model import random_clip
+from innerworld.types import Spec, State, each, random_actions
 from innerworld.world import WorldModel, at
 
 SPEC = Spec({"pixels": (16, 16, 3), "speed": (3,)}, 2)

@@ -14,8 +14,8 @@ from innerworld.models.glp_config import GLPConfig
 from innerworld.models.glp_decoder import FlowDecoder
 from innerworld.models.jepa import JEPA, JEPAConfig
 from innerworld.nn.sensors import to_uint8
-from innerworld.testing.world_model import random_actions, random_clip
-from innerworld.types import Clip, Spec
+from innerworld.testing.world_model import random_clip
+from innerworld.types import Clip, Spec, random_actions
 from innerworld.world import WorldModel, at
 
 PIXELS = Spec({"pixels": (16, 16, 3)}, 2)

@@ -9,8 +9,8 @@ from torch import Generator, Tensor, nn
 from innerworld.models.glp import GLP
 from innerworld.models.glp_config import GLPConfig
 from innerworld.models.glp_decoder import FlowDecoder
-from innerworld.testing.world_model import random_actions, random_clip
-from innerworld.types import Spec, each
+from innerworld.testing.world_model import random_clip
+from innerworld.types import Spec, each, random_actions
 
 PIXELS = Spec({"pixels": (16, 16, 3)}, 2)
 

@@ -9,8 +9,8 @@ from torch import Generator, nn
 from innerworld import losses
 from innerworld.errors import UserError
 from innerworld.models.jepa import JEPA, JEPAConfig
-from innerworld.testing.world_model import random_actions, random_clip
-from innerworld.types import Spec, each
+from innerworld.testing.world_model import random_clip
+from innerworld.types import Spec, each, random_actions
 from innerworld.world import WorldModel, at
 
 TINY = JEPAConfig(channels=2, latent=6, hidden=8, slices=8, heads=2, head_dim=4)

@@ -13,8 +13,8 @@ from innerworld.models import build, config
 from innerworld.models.remembered import MEMORY
 from innerworld.models.sequence import SequenceModel
 from innerworld.nn.backbone.absolute import AbsoluteTransformer
-from innerworld.testing.world_model import random_actions, random_clip
-from innerworld.types import Spec, State, each
+from innerworld.testing.world_model import random_clip
+from innerworld.types import Spec, State, each, random_actions
 from innerworld.world import flatten
 
 ATARI = Spec({"pixels": (64, 64, 3)}, 6, discrete=True)

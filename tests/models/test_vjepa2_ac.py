@@ -16,8 +16,8 @@ from innerworld.nn.vision import ViTConfig
 from innerworld.plan import CEM, Limits
 from innerworld.plan.plan import cold, generators
 from innerworld.testing import check_world_model
-from innerworld.testing.world_model import random_actions, random_clip
-from innerworld.types import Clip, Spec, State
+from innerworld.testing.world_model import random_clip
+from innerworld.types import Clip, Spec, State, random_actions
 from innerworld.world import WorldModel, at
 
 VIT = ViTConfig(dim=24, depth=1, heads=2, mlp=32, patch=8, tubelet=2)

@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from innerworld.errors import UserError
 from innerworld.nn.sensors import to_uint8
-from innerworld.types import Clip, Spec, State, each
+from innerworld.types import Clip, State, each
 from innerworld.world import WorldModel
 
 
@@ -48,14 +48,6 @@ def imagined(model: WorldModel, belief: State, actions: Tensor, sensor: str, see
     rng = Generator(actions.device).manual_seed(seed)
     roll = model.roll(each(lambda value: value[:, None], belief), actions.shape[1])
     return torch.stack([_drawn(model, roll(action, rng), sensor) for action in actions.unbind(dim=1)], dim=1)
-
-
-def random_actions(spec: Spec, shape: tuple[int, ...], seed: int = 0) -> Tensor:
-    """Every action equally likely, each independent of the others: `... a`."""
-    rng = Generator().manual_seed(seed)
-    if spec.discrete:
-        return torch.nn.functional.one_hot(torch.randint(spec.action, shape, generator=rng), spec.action).float()
-    return torch.rand(*shape, spec.action, generator=rng) * 2 - 1
 
 
 def _drawn(model: WorldModel, state: State, sensor: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""Judge what a model draws: every measure of generated pictures at once, for each family that decodes, within a minute.
+"""Judge what a model draws: every measure of generated pictures at once, for each family that decodes.
 
 Protocols are with the measures: `pictures.py`, `controllability.py`, `frechet.py`, `turning.py`, `speed.py`.
 """
@@ -13,20 +13,20 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from innerworld.data import Clips, Store
 from innerworld.envs import make
 from innerworld.errors import UserError
 from innerworld.evaluate.controllability import delta_psnr, others, read_back, shuffled_loss, shuffled_picture
-from innerworld.evaluate.frames import Looked, imagined, look, random_actions
+from innerworld.evaluate.frames import Looked, imagined, look
 from innerworld.evaluate.frechet import RandomConv, frechet
 from innerworld.evaluate.inverse import InverseConfig, InverseModel, fit_inverse
 from innerworld.evaluate.pictures import Drift, drift, likeness
 from innerworld.evaluate.speed import flops_per_frame, frames_per_s
 from innerworld.evaluate.turning import find_tape, returning
 from innerworld.evaluate.untouched import untouched
-from innerworld.types import Clip, each
+from innerworld.types import Clip, each, random_actions
 from innerworld.world import WorldModel
 
 CONTEXT = 4  # steps that are looked at before the eyes are shut: five frames
@@ -144,7 +144,7 @@ def _imagine(model: WorldModel, clip: Clip, sensor: str, context: int, seed: int
     actions = {"own": clip.action[:, context:]}
     if model.spec.action:
         b, horizon, _ = actions["own"].shape
-        actions["random"] = random_actions(model.spec, (b, horizon), seed + 3).to(clip.action)
+        actions["random"] = random_actions(model.spec, (b, horizon), Generator().manual_seed(seed + 3)).to(clip.action)
         actions["another's"] = actions["own"][others(b, seed)][:, :ACTED]
     frames = {name: imagined(model, seen.belief, given, sensor, seed) for name, given in actions.items()}
     true = clip.obs[sensor][:, context:].cpu()

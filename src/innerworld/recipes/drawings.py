@@ -10,9 +10,8 @@ from innerworld.data import Store
 from innerworld.evaluate.bootstrap import with_interval
 from innerworld.evaluate.generation import ACTED, STEPS, Drawings, judge_frames
 from innerworld.evaluate.inverse import InverseConfig
-from innerworld.log import progress
 from innerworld.recipes.lesson import Lesson, actions, episodes
-from innerworld.recipes.stages import Outcome
+from innerworld.recipes.stages import Outcome, asked_of_all
 from innerworld.report import Chart, Curve, Facts, Movie, Section, Table
 from innerworld.world import WorldModel
 
@@ -72,12 +71,8 @@ def draw(model: WorldModel, taught: Lesson, store: Store, seed: int = 0) -> Draw
 
 def draw_all(outcome: Outcome, lessons: Mapping[str, Lesson], store: Store, seed: int, quiet: bool) -> None:
     """Do so for all models of a run, whose `drawings` the outcome then holds."""
-    with progress("look at what is drawn", len(lessons), quiet) as show:
-        for done, (name, taught) in enumerate(lessons.items(), 1):
-            found = draw(outcome.models[name], taught, store, seed)
-            if found is not None:
-                outcome.drawings[name] = found
-            show(done)
+    ask = lambda model, taught: draw(model, taught, store, seed)
+    outcome.drawings |= asked_of_all(outcome.models, lessons, ask, "look at what is drawn", quiet)
 
 
 def drawn_sections(found: Mapping[str, Drawings]) -> list[Section]:

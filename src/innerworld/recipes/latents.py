@@ -11,10 +11,9 @@ from innerworld.data import Store
 from innerworld.evaluate.detached_decoder import DecoderConfig
 from innerworld.evaluate.latents import Latents, latents, picture_sensor
 from innerworld.learns import Learns
-from innerworld.log import progress
 from innerworld.perception import Encoder
 from innerworld.recipes.lesson import Lesson, actions, episodes
-from innerworld.recipes.stages import Outcome
+from innerworld.recipes.stages import Outcome, asked_of_all
 from innerworld.report import Section, Sheet
 
 NEIGHBOURS = (
@@ -47,12 +46,8 @@ def look(model: Learns, taught: Lesson, store: Store, seed: int = 0) -> Latents 
 
 def look_at(outcome: Outcome, lessons: Mapping[str, Lesson], store: Store, seed: int, quiet: bool) -> None:
     """Do so for all models of a run, whose `latents` the outcome then holds."""
-    with progress("look at latents", len(lessons), quiet) as show:
-        for done, (name, taught) in enumerate(lessons.items(), 1):
-            found = look(outcome.models[name], taught, store, seed)
-            if found is not None:
-                outcome.latents[name] = found
-            show(done)
+    ask = lambda model, taught: look(model, taught, store, seed)
+    outcome.latents |= asked_of_all(outcome.models, lessons, ask, "look at latents", quiet)
 
 
 def latent_sections(found: Mapping[str, Latents]) -> list[Section]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from innerworld import checkpoint, models
 from innerworld.cluster import Place
@@ -26,6 +26,8 @@ from innerworld.recipes.lesson import Lesson, episodes, read, teach
 from innerworld.recipes.players import Match, play_shared
 from innerworld.recipes.two_rooms import Control, Run
 from innerworld.world import WorldModel
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -154,6 +156,24 @@ def examine(
     if tasks.shown is not None:
         outcome.played["replay"] = play_shown(worlds, tasks, control.budget)
     return outcome
+
+
+def asked_of_all(
+    models: Mapping[str, WorldModel],
+    lessons: Mapping[str, Lesson],
+    ask: Callable[[WorldModel, Lesson], T | None],
+    title: str,
+    quiet: bool,
+) -> dict[str, T]:
+    """The answers of all models of a run, by name, but of those that have none."""
+    found = {}
+    with progress(title, len(lessons), quiet) as show:
+        for done, (name, taught) in enumerate(lessons.items(), 1):
+            answer = ask(models[name], taught)
+            if answer is not None:
+                found[name] = answer
+            show(done)
+    return found
 
 
 def own_controls(run: Run) -> dict[str, Control]:

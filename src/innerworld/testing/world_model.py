@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from innerworld import checkpoint
 from innerworld.learns import L, Learns
-from innerworld.types import Clip, Spec, State, each
+from innerworld.types import Clip, Spec, State, each, random_actions
 from innerworld.world import WorldModel, at, candidates, flatten, stack
 
 Build = Callable[[Spec], WorldModel]
@@ -62,14 +62,6 @@ def random_clip(spec: Spec, b: int, t: int, seed: int = 0) -> Clip:
     return Clip(
         obs, random_actions(spec, (b, t), rng), torch.randn(b, t, generator=rng), torch.zeros(b, t, dtype=torch.bool)
     )
-
-
-def random_actions(spec: Spec, shape: tuple[int, ...], rng: Generator) -> Tensor:
-    """Valid actions `... a` for `spec`: uniform in [-1, 1], or one-hot."""
-    if spec.discrete:
-        choice = torch.randint(spec.action, shape, generator=rng)
-        return torch.nn.functional.one_hot(choice, spec.action).float()
-    return torch.rand(*shape, spec.action, generator=rng) * 2 - 1
 
 
 def _shapes(model: WorldModel, clip: Clip) -> None:
