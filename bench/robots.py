@@ -29,10 +29,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from innerworld import checkpoint
+from innerworld.agent import goal_cost
 from innerworld.data import Clips, Store, import_log
 from innerworld.data.importers.lerobot import LeRobotConfig
 from innerworld.data.importers.rlds import RldsConfig
-from innerworld.evaluate.landscape import landscape
+from innerworld.energy import action_landscape
 from innerworld.models import VJEPA2AC
 from innerworld.models.vjepa2_ac import VJEPA2ACConfig
 from innerworld.perception import VJEPA2
@@ -271,7 +272,8 @@ def _draw(model: VJEPA2AC, store: Store, robot: Robot, episode: int, file: Path)
     start = model.encode(clip.at(begin))
     goal = model.encode(clip.at(begin + 3))
     true = clip.action[0, begin : begin + 3].mean(dim=0)
-    found = landscape(model, start, goal, robot.dims, points=21, base=true, steps=3)
+    cost, now = goal_cost(model, start, goal, "last"), float(model.energy(start, goal))
+    found = action_landscape(cost, model.spec, now, robot.dims, base=true, steps=3)
     figure, (left, middle, right) = pyplot.subplots(1, 3, figsize=(11, 3.6), width_ratios=(1, 1, 1.3))
     for axis, title, t in ((left, "now", begin), (middle, "goal, 3 steps later", begin + 3)):
         axis.imshow(clip.obs[robot.sensor][0, t])

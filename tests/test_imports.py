@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "nn": GROUND,
     "team": {"errors"},
     "losses": GROUND | {"team"},
+    "energy": GROUND,  # mathematics of functions of tensors: a model comes to it as a function
     "learns": GROUND,
     "world": LEARNING,
     # One floor of rooms that do not see each other: models know no planner, environment or data; plan knows no model;
@@ -36,7 +37,7 @@ MAY_IMPORT = {
     "models": MIND | {"perception"},
     "families": MIND | {"perception", "models"},
     "policy": MIND,
-    "plan": GROUND,
+    "plan": GROUND | {"energy"},
     "envs": GROUND,
     "data": GROUND | {"envs"},
     # Training knows what learns and no family (of nn, schedules); a log and a report know but what they are told.
@@ -45,8 +46,8 @@ MAY_IMPORT = {
     "report": GROUND,
     "checkpoint": GROUND | {"learns", "team"},
     "training": GROUND | {"learns", "team", "checkpoint", "log", "nn"},
-    "agent": MIND | {"plan", "policy"},
-    "evaluate": MIND | {"plan", "policy", "data", "envs", "agent"},
+    "agent": MIND | {"energy", "plan", "policy"},
+    "evaluate": MIND | {"energy", "plan", "policy", "data", "envs", "agent"},
     "testing": MIND | {"perception", "plan", "envs", "data"},
 }
 # A recipe puts everything together, the command line calls recipes, and the package lends its names (late, PEP 562).

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
-from innerworld.errors import UserError
+from innerworld.energy.descend import descend
+from innerworld.energy.scalar import anywhere
 from innerworld.plan.constraints import Constraint, free
 from innerworld.plan.noise import coloured
 from innerworld.plan.plan import Cost, Plan, Planner, check_start, one_hot
@@ -43,42 +43,37 @@ class Gradient(Planner):
         constrain: Constraint = free,
     ) -> Plan:
         check_start(self.horizon, start, rng, discrete, constrain)
-        x = self._restarts(start.detach(), rng, discrete, constrain).requires_grad_()  # b n h a
-        step = torch.optim.Adam([x], lr=self.lr) if self.optimiser == "adam" else torch.optim.SGD([x], lr=self.lr)
         trials = Trials(cost)
-        for _ in range(self.rounds):
-            with torch.enable_grad():  # the caller acts under no_grad
-                costs = trials(_straight_through(x) if discrete else x)  # b n
-                x.grad = _slope(costs, x)
-            step.step()
-            with torch.no_grad():
-                if self.noise_std > 0:
-                    x[:, 1:] += self.noise_std * coloured(rng, self.samples, start)[:, 1:]
-                if not discrete:
-                    x.copy_(constrain(x.clamp(-1, 1)))
+
+        def perturb(x: Tensor) -> Tensor:
+            if self.noise_std == 0:
+                return x
+            noise = self.noise_std * coloured(rng, self.samples, start)
+            noise[:, 0] = 0
+            return x + noise
+
+        descend(
+            lambda x: trials(_straight_through(x) if discrete else x),
+            self._restarts(start.detach(), rng, discrete),
+            self.rounds - 1,  # the restarts themselves are tried in the first round
+            self.lr,
+            self.optimiser,
+            project=anywhere if discrete else lambda x: constrain(x.clamp(-1, 1)),
+            perturb=perturb,
+            tolerance=None,  # all rounds, as other planners do
+        )
         return trials.plan()
 
-    def _restarts(self, start: Tensor, rng: Sequence[Generator], discrete: bool, constrain: Constraint) -> Tensor:
+    def _restarts(self, start: Tensor, rng: Sequence[Generator], discrete: bool) -> Tensor:
         noise = self.init_std * coloured(rng, self.samples, start, self.noise_beta)  # b n h a
         noise[:, 0] = 0
-        if discrete:
-            return start[:, None].clamp(min=1e-3).log() + noise
-        return constrain((start[:, None] + noise).clamp(-1, 1))
+        return (start[:, None].clamp(min=1e-3).log() if discrete else start[:, None]) + noise
 
 
 def _straight_through(logits: Tensor) -> Tensor:
     soft = logits.softmax(dim=-1)
     hard = one_hot(logits.argmax(dim=-1), logits.shape[-1], like=logits)
     return hard + (soft - soft.detach())  # exactly one-hot in value
-
-
-def _slope(costs: Tensor, x: Tensor) -> Tensor:
-    """Gradient of each candidate's own cost; zero where it is not finite, so that a lost candidate rests."""
-    if not costs.requires_grad:
-        raise UserError("the cost has no gradient with respect to the actions: use a sampling planner such as cem")
-    finite = costs.isfinite()
-    (slope,) = torch.autograd.grad(costs[finite].sum(), x)
-    return torch.where(slope.isfinite(), slope, 0)
 
 
 Gradient.presets = {

@@ -11,19 +11,31 @@ import torch
 from einops import rearrange
 from numpy.typing import NDArray
 
-from innerworld.agent import Agent
+from innerworld.agent import Agent, goal_cost
 from innerworld.data import Store
-from innerworld.evaluate.landscape import Landscape, landscape
+from innerworld.energy import Landscape, action_landscape, of_plans, plan_landscape, principal
 from innerworld.recipes.goals import agent
 from innerworld.recipes.stages import Outcome
 from innerworld.recipes.two_rooms import Control
 from innerworld.report import Picture, Section
-from innerworld.types import Obs, each
+from innerworld.types import Obs, State, each
 from innerworld.world import WorldModel
 
 PLANS = 6
 HELD = 4  # steps of the world for which each action of a landscape is done
+TRIED, ELITES = 128, 16  # random plans, and how many of the best span the plane that is drawn
+PLANE = 11  # points of that plane each way
 NEAR, FAR = np.array([20, 40, 90]), np.array([250, 235, 180])  # colours of the least and the largest energy
+NOWHERE = np.array([255, 255, 255])  # and of what has none
+ACTIONS = (
+    f"The energy to the goal after doing one action for {HELD} imagined steps of the world (at least a block) from "
+    "the start, over its two dimensions, from -1 to 1: the first to the right, the second downwards. Dark is near."
+)
+PLANES = (
+    " Where an action has more or fewer numbers: the energy after whole plans, around the mean of the best "
+    f"{ELITES} of {TRIED} random ones, over the two directions in which these spread most, 1.5 deviations each way, "
+    "now being that of the middle; white is out of bounds."
+)
 
 
 def drawn_plans(
@@ -61,31 +73,52 @@ def drawn_plans(
 
 @torch.no_grad()
 def drawn_landscapes(outcome: Outcome) -> Section | None:
-    """Of the same tasks: the energy over the first action; None where actions are no pairs of numbers."""
-    pictures = []
+    """Of the same tasks: the energy over the first action, or over plans where an action is no pair of numbers.
+
+    None where all models choose.
+    """
+    pictures, planes = [], False
     for name, model in outcome.models.items():
         block = outcome.skips.get(name, 1)
-        if model.spec.discrete or model.spec.action != 2 * block or outcome.tasks is None:
+        if model.spec.discrete or not model.spec.action or outcome.tasks is None:
             continue
+        pair = model.spec.action == 2 * block
         for row in _chosen(outcome, name):
             seen = (outcome.tasks.start_obs, outcome.tasks.goal_obs)
             start, goal = (model.encode(_seen(obs, model, [row])) for obs in seen)
-            found = landscape(model, start, goal, steps=max(1, HELD // block), block=block)
+            found = (_over_actions if pair else over_plans)(model, start, goal, block)
             pictures.append(landscape_picture(found, f"{name}, episode {row}", [("lowest", found.best)]))
-    text = (
-        f"The energy to the goal after doing one action for {HELD} imagined steps of the world (at least a block) from "
-        "the start, over its two dimensions, from -1 to 1: the first to the right, the second downwards. Dark is near."
-    )
-    return Section("The energy over the actions", text, pictures) if pictures else None
+            planes = planes or not pair
+    return Section("The energy over the actions", ACTIONS + (PLANES if planes else ""), pictures) if pictures else None
+
+
+def over_plans(model: WorldModel, start: State, goal: State, block: int = 1) -> Landscape:
+    """The energy over a plane of plans: around the mean of the best of random ones, where these spread most."""
+    cost = goal_cost(model, start, goal, "last")
+    h, size = max(2, HELD // block), model.spec.action  # of two steps or more, or one number would make no plane
+    rng = torch.Generator().manual_seed(0)
+    tried = (2 * torch.rand(TRIED, h, size, generator=rng) - 1).to(next(iter(goal.values())).device)  # n h a
+    elites = tried[of_plans(cost)(tried).argsort()[:ELITES]]
+    return plan_landscape(cost, elites.mean(dim=0), principal(elites), reach=1.5, points=PLANE)
 
 
 def landscape_picture(found: Landscape, caption: str, marks: Sequence[tuple[str, tuple[float, float]]] = ()) -> Picture:
-    """A landscape as a picture, a pixel for each point of its grid; `marks` are places in action units."""
-    low, high = found.energy.min(), found.energy.max()
+    """A landscape as a picture, a pixel for each point of its grid; `marks` are places on its axes.
+
+    What has no energy, such as a plan out of bounds, is white.
+    """
+    low, high = np.nanmin(found.energy), np.nanmax(found.energy)
     share = (found.energy - low) / max(high - low, np.finfo(np.float64).tiny)
-    image = np.round(NEAR + share[..., None] * (FAR - NEAR)).astype(np.uint8)
+    colours = np.where(np.isnan(share)[..., None], NOWHERE, NEAR + share[..., None] * (FAR - NEAR))
+    image = np.round(colours).astype(np.uint8)
     places = [(name, (_pixel(x, found.x), _pixel(y, found.y))) for name, (x, y) in marks]
     return Picture(f"{caption}: energy {low:.3g} to {high:.3g}, now {found.now:.3g}", image, marks=places)
+
+
+def _over_actions(model: WorldModel, start: State, goal: State, block: int) -> Landscape:
+    cost = goal_cost(model, start, goal, "last")
+    now = float(model.energy(start, goal))
+    return action_landscape(cost, model.spec, now, steps=max(1, HELD // block), block=block)
 
 
 def _pixel(value: float, axis: NDArray[np.float64]) -> float:
