@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from innerworld.agent import Agent, AgentConfig, TwoLevelAgent, UpperConfig
+from innerworld.agent import Agent, AgentConfig, Director, Levels
 from innerworld.data import POLICIES, Store
 from innerworld.evaluate.control import Tasks, draw_tasks, play, play_policy, summary, wilson
 from innerworld.models import HJEPA
@@ -81,9 +81,9 @@ def once(seed: int, args: argparse.Namespace) -> dict[str, dict[str, float]]:
     worlds = worlds_of(args.env, args.goals, run.size)
     held_out = episodes(lesson(run, "hjepa", folder), store)[1]
     tasks = draw(store, held_out, worlds, seed)
-    config = AgentConfig(execute=EXECUTE)
+    config = AgentConfig(execute=EXECUTE, strict=True)
     minds: dict[str, Agent] = {
-        "two levels": TwoLevelAgent(model, LOWER, UPPER, config, UpperConfig()),
+        "two levels": Agent(model, LOWER, config, configurator=Director(subgoals=Levels(UPPER))),
         f"flat, {FLAT} steps": Agent(model, flat(FLAT), config),
         f"flat, {LONG} steps": Agent(model, flat(LONG), config),
     }

@@ -10,6 +10,8 @@ import torch
 from torch import Generator, Tensor
 
 from innerworld.agent import Agent, AgentConfig
+from innerworld.agent.careful import Careful
+from innerworld.agent.modules import Decision, Situation
 from innerworld.errors import UserError
 from innerworld.plan import CEM, ICEM, MPPI, Gradient, Planner, RandomShooting
 from innerworld.types import Clip, Obs, Spec, State
@@ -139,15 +141,63 @@ def test_a_deadline_that_is_met_changes_nothing() -> None:
 
 
 def test_a_belief_that_is_lost_begins_anew() -> None:
-    mind = begun(Plane(), b=2)
+    model = Plane()
+    mind = begun(model, b=2)
     mind.act(sight(2))
-    blind = sight(2)
-    blind["state"][0] = torch.nan
-    assert mind.act(blind)[0].isfinite().all()
-    assert mind.degraded.tolist() == [True, False]
+    mind.state["memory"][0] = torch.nan  # as after a step that the model could not follow
     mind.act(sight(2, 1.0))
     assert not mind.degraded.any()
     assert mind.state["memory"].tolist() == [[1.0, 1.0], [0.5, 0.5]]  # the other still remembers
+
+
+def test_a_sensor_that_drops_out_is_no_end() -> None:
+    mind = begun(Plane(), b=2, strict=True)
+    done = mind.act(sight(2))
+    broken = sight(2)
+    broken["state"][0] = torch.nan
+    for seen, blind in ((broken, [True, False]), ({}, [True, True]), (sight(2), [False, False])):
+        expected = mind.state["memory"] + done
+        done = mind.act(seen)
+        assert done.isfinite().all() and not mind.degraded.any() and mind.perception.blind.tolist() == blind
+        if blind[0]:
+            torch.testing.assert_close(mind.state["memory"][0], expected[0])  # predicted
+
+
+class Broken:
+    """Raises where an agent would search."""
+
+    horizon = 4
+
+    def begin(self, b: int, seed: int, first: int, device: torch.device) -> None: ...
+
+    def decide(self, situation: Situation) -> Decision:
+        raise RuntimeError("no idea")
+
+    def done(self, steps: int, decided: Tensor) -> None: ...
+
+    def keep(self, rows: Tensor) -> None: ...
+
+
+def test_nothing_is_raised_out_of_act_unless_asked_for(caplog: pytest.LogCaptureFixture) -> None:
+    minds = [
+        Agent(Plane(), PLANNERS[1], AgentConfig(safe=(0.5, -0.5), strict=strict), actor=Broken())
+        for strict in (False, True)
+    ]
+    for mind in minds:
+        mind.begin(sight(2), sight(2, 2.0))
+    with caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            assert minds[0].act(sight(2)).tolist() == [[0.5, -0.5]] * 2
+    assert minds[0].degraded.all() and len(caplog.records) == 1
+    assert minds[0].trouble == ["step 0: RuntimeError: no idea", "step 1: RuntimeError: no idea"]
+    with pytest.raises(RuntimeError, match="no idea"):
+        minds[1].act(sight(2))
+
+
+@pytest.mark.parametrize("safe", [(0.0,), (2.0, 0.0)])
+def test_a_safe_action_is_an_action(safe: tuple[float, ...]) -> None:
+    with pytest.raises(UserError, match="is no action: give 2 numbers"):
+        Agent(Plane(), PLANNERS[1], AgentConfig(safe=safe))
 
 
 def test_one_warning_and_no_more(caplog: pytest.LogCaptureFixture) -> None:
@@ -173,3 +223,15 @@ def test_keeping_some_worlds_keeps_their_flags() -> None:
 def test_a_deadline_is_positive() -> None:
     with pytest.raises((UserError, ValueError)):
         AgentConfig(deadline_s=0)
+
+
+def test_the_best_candidate_of_all_rounds_is_kept() -> None:
+    costs = iter([torch.tensor([[3.0, 1.0], [torch.nan, 7.0]]), torch.tensor([[2.0, 2.0], [5.0, torch.inf]])])
+    careful = Careful(lambda actions: next(costs), None)
+    assert careful.best() is None
+    rounds = [torch.full((2, 2, 1, 1), float(r)) + torch.arange(2)[None, :, None, None] / 10 for r in (0, 1)]
+    for actions in rounds:
+        careful(actions)
+    best = careful.best()
+    assert best is not None
+    torch.testing.assert_close(best.flatten(), torch.tensor([0.1, 1.0]))

@@ -85,10 +85,10 @@ class Walker(WorldModel):
         raise NotImplementedError
 
 
-def walker(execute: int = 1, horizon: int = 3) -> Agent:
+def walker(execute: int = 1, horizon: int = 3, via_steps: tuple[int, ...] = ()) -> Agent:
     model = Walker(Walker.Config(), LINE.only("state"))
     model.looks = []
-    return Agent(model, ICEM(horizon=horizon, samples=128, rounds=2, elites=8), AgentConfig(execute=execute))
+    return Agent(model, ICEM(horizon=horizon, samples=128, rounds=2, elites=8), AgentConfig(execute=execute, via_steps=via_steps, strict=True))
 
 
 @pytest.fixture(scope="module")
@@ -261,8 +261,7 @@ def test_a_demonstration_is_replayed(line: Store) -> None:
 def test_goals_on_the_way_are_pursued_first(line: Store) -> None:
     tasks = near_tasks(line, 2)
     via = ({"state": tasks.start_obs["state"] - 2},)
-    mind = walker()
-    mind.config = mind.config.model_copy(update={"via_steps": (3,)})
+    mind = walker(via_steps=(3,))
     played = play(Line(2), replace(tasks, via_obs=via), mind, budget=10)
     assert played.success.all()
     moved = played.path[0, :, 0] - tasks.start[0]

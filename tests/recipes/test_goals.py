@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from innerworld import models
-from innerworld.agent import Agent, TwoLevelAgent, UpperConfig
+from innerworld.agent import Director, Levels, UpperConfig
 from innerworld.config import build
 from innerworld.data import About, Smooth, Store, collect, spec_of_skip
 from innerworld.envs import make, spec_of
@@ -72,9 +72,12 @@ def test_two_levels_are_asked_where_both_are_there() -> None:
     spec = Spec({"speed": (3,)}, 2)
     two, one = HJEPA(HJEPA.Config(level1=below), spec), JEPA(below, spec)
     control = Control(upper=Upper(search="cem", planner={"horizon": 3}, cost=UpperConfig(effort=0.5)))
-    mind = agent(two, control)
-    assert isinstance(mind, TwoLevelAgent) and mind.upper.effort == 0.5
-    assert type(agent(one, control)) is type(agent(two, Control())) is Agent
+    of_two, of_one, flat = (
+        each.configurator for each in (agent(two, control), agent(one, control), agent(two, Control()))
+    )
+    assert isinstance(of_two, Director) and isinstance(of_two.subgoals, Levels)
+    assert of_two.subgoals.config.effort == 0.5
+    assert isinstance(of_one, Director) and isinstance(flat, Director) and of_one.subgoals is flat.subgoals is None
 
 
 def test_the_oracle_knows_blocks(tmp_path: Path) -> None:

@@ -1,24 +1,48 @@
-"""An agent that reaches goals by imagining: believe, search, act, for many worlds at once."""
+"""An agent that acts by imagining: six modules around one world model, for many worlds at once."""
 
 from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 from pydantic import Field
-from torch import Generator, Tensor
+from torch import Tensor
 
-from innerworld.agent.careful import Careful, Late
-from innerworld.agent.cost import Shape, goal_cost
-from innerworld.agent.route import Route
+from innerworld.agent.configurator import Director, DirectorConfig
+from innerworld.agent.cost import Cost, Shape, judged
+from innerworld.agent.explain import Explanation, explained
+from innerworld.agent.foresight import OneFuture
+from innerworld.agent.memory import ShortTermMemory
+from innerworld.agent.modules import (
+    Actor,
+    Configurator,
+    Decision,
+    Foresight,
+    Imagined,
+    Judge,
+    Learner,
+    Memory,
+    Moment,
+    Perception,
+    Setting,
+    Situation,
+)
+from innerworld.agent.perception import Senses
+from innerworld.agent.readout import Reading
+from innerworld.agent.searcher import Searcher
+from innerworld.agent.tasks import Reach, Task
+from innerworld.agent.terms import GoalEnergy
+from innerworld.agent.what_if import WhatIf, what_if
 from innerworld.config import Config
 from innerworld.errors import UserError
-from innerworld.plan import Limits, Plan, Planner, cold, generators, shift
-from innerworld.plan.constraints import each_step
+from innerworld.plan import Cost as PlanCost
+from innerworld.plan import Limits, Plan, Planner
+from innerworld.plan.constraints import each_step, free
 from innerworld.types import Obs, Spec, State, each
-from innerworld.world import WorldModel, choose_rows
+from innerworld.world import WorldModel
 
 logger = logging.getLogger(__name__)
 
@@ -40,23 +64,30 @@ class AgentConfig(Config):
     deadline_s: float | None = Field(
         default=None, description="longest that an answer may take, seconds; null: as long as the search wants", gt=0
     )
+    safe: tuple[float, ...] = Field(
+        default=(), description="action where there is no other answer, action units; none: zeros, or choice 0"
+    )
+    strict: bool = Field(default=False, description="raise what goes wrong in act; else it is told, and made safe")
 
 
 class Agent:
-    """Perceives with the model, keeps the belief, plans toward a goal picture, acts; row i stands for world i.
+    """Perceives, remembers, sets itself a goal, imagines, judges and acts; row i stands for world i.
 
-    `again` is the planner for all plans but the first, which has a warm start and may search less; it must have the
-    same horizon. What is seen is encoded once a step and a goal once an episode; all candidates of all worlds are one
+    Each module can be replaced by one argument (`agent/modules.py` says what is asked of it). By default it pursues a
+    goal picture with `planner`; `again` is the planner for all plans but the first, which has a warm start and may
+    search less. What is seen is encoded once a step and a goal once an episode; all candidates of all worlds are one
     batch. Nothing here tracks gradients.
 
     A model that was taught with frames skipped takes a `block` of that many actions as one (see `data.Clips`). Then the
     agent plans in blocks, does their actions one by one, and looks and believes once a block: plans, `execute` and the
     planner's horizon count blocks.
 
-    It always has an answer: a row whose predictions are not finite, and every row when the search cannot end before the
-    deadline, goes on with the last good plan, and stands still (a discrete one takes choice 0) when that is at its end.
-    `degraded` says for which rows the last action is such a one. `closest` tells how near each row came to its goal:
-    1 where it never came nearer than it was, as for a goal that cannot be reached.
+    It always has an answer. A row whose predictions are not finite, and every row when the search cannot end before the
+    deadline, goes on with the last good plan, and does the safe action when that is at its end; a row whose plan breaks
+    a guardrail under the model takes the best candidate that does not, else the safe action. `degraded` says for which
+    rows the last action is such a one. Whatever else goes wrong in `act` is told in `trouble` and by one warning, and
+    the safe action is done, unless `strict`. `closest` tells how near each row came to its goal: 1 where it never came
+    nearer than it was, as for a goal that cannot be reached.
     """
 
     def __init__(
@@ -66,47 +97,87 @@ class Agent:
         config: AgentConfig = AgentConfig(),
         again: Planner | None = None,
         block: int = 1,
+        *,
+        perception: Perception | None = None,
+        memory: Memory | None = None,
+        foresight: Foresight | None = None,
+        cost: Judge | None = None,
+        actor: Actor | None = None,
+        configurator: Configurator | None = None,
+        learner: Learner | None = None,
     ) -> None:
-        self.again = again or planner
-        if self.again.horizon != planner.horizon:
-            raise UserError(f"the planners' horizons differ: {planner.horizon} and {self.again.horizon}")
-        for name, steps in (("execute", config.execute), ("every", config.every)):
-            if steps > planner.horizon:
-                raise UserError(f"{name}={steps} is beyond the plan's {planner.horizon} steps")
         self.model, self.planner, self.config, self.block = model, planner, config, block
         self.action = _primitive(model.spec, block)  # size of an action, as the environment takes it
+        self.perception: Perception = perception or Senses(model)
+        self.memory: Memory = memory or ShortTermMemory()
+        self.foresight: Foresight = foresight or OneFuture(model)
+        self.cost: Judge = cost or Cost((GoalEnergy(power=config.power, every=config.every, shape=config.shape),))
+        self.actor: Actor = actor or Searcher(planner, model.spec, again)
+        self.configurator: Configurator = configurator or Director(
+            DirectorConfig(via_steps=config.via_steps, via_energy=config.via_energy)
+        )
+        self.learner = learner
+        for name, steps in (("execute", config.execute), ("every", config.every)):
+            if steps > self.actor.horizon:
+                raise UserError(f"{name}={steps} is beyond the plan's {self.actor.horizon} steps")
         config.limits.check(self.action)
+        self._safe = _safe_action(config.safe, model.spec, block)
         self._constrain = each_step(config.limits.constraint(), block)
+        if model.spec.discrete and self._constrain is not free:
+            raise UserError("choices cannot be constrained: limits are for continuous actions")
         self._finish = each_step(config.limits.finish(), block)
         self.plan_ms: list[float] = []
-        self.plan: Plan | None = None
-        self._longest_s = 0.0  # of an evaluation of the cost
+        self.trouble: list[str] = []  # what went wrong in act, newest last
         self._warned = False
 
-    @torch.no_grad()
-    def begin(self, obs: Obs, goal: Obs, seed: int = 0, first: int = 0, via: Sequence[Obs] = ()) -> None:
-        """A new episode in every world: what is seen first and the goal, each `b ...`.
+    @property
+    def state(self) -> State:
+        """What is believed now: `b ...`."""
+        return self.perception.state
 
-        `via` are goals on the way, each `b ...`, pursued one after another before the last (V-JEPA 2-AC's sub-goals);
-        `AgentConfig.via_steps` and `via_energy` say when to go on. `first` is the number of the first world among all
-        that share `seed`, when others play the rest. Raises `UserError` for what the model's eyes do not fit.
+    @property
+    def goal(self) -> State | None:
+        """What the last plan pursues: `b ...`."""
+        return self.setting.goal
+
+    @property
+    def plan(self) -> Plan | None:
+        """The last plan that was searched."""
+        return None if self.decision is None else self.decision.plan
+
+    @property
+    def closest(self) -> Tensor:
+        """The least energy to its goal that each row came to, relative to where it began: `b`; see `Route`."""
+        return self.configurator.closest
+
+    @torch.no_grad()
+    def begin(self, obs: Obs, task: Task | Obs, seed: int = 0, first: int = 0, via: Sequence[Obs] = ()) -> None:
+        """A new episode in every world: what is seen first, each `b ...`, and what is wanted.
+
+        Plain observations are a goal to be reached, with goals `via` on the way (`Reach`). `first` is the number of the
+        first world among all that share `seed`, when others play the rest. Raises `UserError` for what the model's eyes
+        do not fit, and for a task that does not fit the model.
         """
-        b, spec = next(iter(obs.values())).shape[0], self.model.spec
-        for what, seen in (("what is seen", obs), ("the goal", goal), *(("a goal on the way", g) for g in via)):
-            _check_sight(spec, seen, b, what)
         self.model.eval()
-        self.state: State = self.model.encode(obs)
-        goals = [self.model.encode(each_goal) for each_goal in (*via, goal)]
-        self._route = Route(goals, self.config.via_steps if via else (), self.config.via_energy)
-        self.goal: State = self._route.goal
-        self._start = cold(b, self.planner.horizon, spec.action, spec.discrete, next(iter(obs.values())).device)
-        self._rng = generators(seed, first + b)[first:]
-        self._ahead = self._still(cold(b, self.planner.horizon, spec.action, device=self._start.device))
+        self.perception.begin(obs)
+        b, device = len(self.perception.blind), self.perception.blind.device
+        wanted: Task = Reach(task, via) if isinstance(task, Mapping) else task
+        self.configurator.begin(wanted, self.model, self.state, seed, first)
+        self.memory.begin(b)
+        self.actor.begin(b, seed, first, device)
+        if self.learner is not None:
+            self.learner.begin(obs)
+            self._updates = self.learner.updates  # of the weights with which all is believed
+        self.setting = Setting(None)
+        self.decision: Decision | None = None
+        self.degraded = torch.zeros(b, dtype=torch.bool, device=device)
+        self._futures: Sequence[Imagined] = ()  # what the decision leads to, where somebody looks at that
+        self._decided_in: State = self.state  # the belief that it was made in
+        self._ahead = self._still(b, self.actor.horizon)
         self._due = 0  # steps of it to be executed before planning anew
-        self.degraded = torch.zeros(b, dtype=torch.bool, device=self._start.device)
+        self._time = 0
         self._action: Tensor | None = None  # b (k a)   the block that is being done
         self._left = 0  # actions of it still to do
-        self._fresh = True
 
     @torch.no_grad()
     def act(self, obs: Obs) -> Tensor:
@@ -115,95 +186,200 @@ class Agent:
         Within a block nothing is looked at.
         """
         if self._left == 0:
-            self._action = self._choose(obs)
+            self._action = self._answer(obs)
             self._left = self.block
         assert self._action is not None
         action = self._action.unflatten(1, (self.block, self.action))[:, self.block - self._left]
         self._left -= 1
-        self._route.spend(1)
+        self.configurator.spend(1)
         return action
 
-    @property
-    def closest(self) -> Tensor:
-        """The least energy to its goal that each row came to, relative to where it began: `b`; see `Route`."""
-        return self._route.closest
+    @torch.no_grad()
+    def explain(self, row: int = 0) -> Explanation:
+        """What was believed, imagined, expected to cost and chosen in world `row` at the last decision, and why.
+
+        Imagines the decision and standing still once more. Raises `UserError` before the first action.
+        """
+        if self.decision is None:
+            raise UserError("there is nothing to explain before the first action: call act first")
+        actions = self.decision.actions
+        plan, still = (
+            self.foresight(self._decided_in, each_row[:, None], self.setting.goal)
+            for each_row in (actions, self._still(*actions.shape[:2]))
+        )
+        sensed = self.perception.surprise, self.perception.blind, self.closest
+        return explained(
+            row, self._time - 1, self.decision, self.setting, self.cost, plan, still, sensed, self.trouble[-1:]
+        )
+
+    @torch.no_grad()
+    def what_if(self, actions_a: Tensor, actions_b: Tensor, row: int = 0, readings: Sequence[Reading] = ()) -> WhatIf:
+        """What differs between doing A and doing B, each `h a`, from what is believed now in world `row`.
+
+        Judged as a plan would be, toward what the last one pursued. Raises `UserError` for actions that do not fit.
+        """
+        only = torch.tensor([row], device=self.degraded.device)
+        state, goal = (None if at is None else each(lambda value: value[only], at) for at in (self.state, self.goal))
+        assert state is not None
+        judge, weights, foresight = self.cost, self.setting.weights, self.foresight
+        return what_if(
+            self.model, state, actions_a, actions_b,
+            goal=goal, judge=judge, weights=weights, readings=readings, foresight=foresight,
+        )  # fmt: skip
 
     def keep(self, rows: Tensor) -> None:
         """Go on with some of the worlds only (`rows`: indices); the others have reached their goal."""
-        self.state = each(lambda v: v[rows], self.state)
-        self.goal = each(lambda v: v[rows], self.goal)
-        self._route.keep(rows)
-        self._start = self._start[rows]
-        self._rng: list[Generator] = [self._rng[int(i)] for i in rows]
+        for module in (self.perception, self.memory, self.actor, self.configurator):
+            module.keep(rows)
+        if self.learner is not None:
+            self.learner.keep(rows)
+        self.setting = self.setting.rows(rows)
+        self.decision = None if self.decision is None else self.decision.rows(rows)
+        self._futures = [future.rows(rows) for future in self._futures]
+        self._decided_in = each(lambda value: value[rows], self._decided_in)
         self._ahead, self.degraded = self._ahead[rows], self.degraded[rows]
         self._action = None if self._action is None else self._action[rows]
 
+    def _answer(self, obs: Obs) -> Tensor:
+        """The next step of the plan, `b (k a)`; the safe action when anything goes wrong."""
+        try:
+            return self._choose(obs)
+        except Exception as error:
+            if self.config.strict:
+                raise
+            self.trouble.append(f"step {self._time}: {type(error).__name__}: {error}")
+            if len(self.trouble) == 1:
+                logger.warning("the agent does the safe action (told once, see Agent.trouble): %s", self.trouble[0])
+            self.degraded = torch.ones_like(self.degraded)
+            self._due, self._time = 0, self._time + 1
+            return self._still(len(self.degraded), 1)[:, 0]
+
     def _choose(self, obs: Obs) -> Tensor:
-        """Look, believe, plan where a plan is due: the next step of it, `b (k a)`."""
+        """Look, believe, plan where a plan is due, remember: the next step of it."""
         began = time.perf_counter()
         if self._action is not None:
-            self.state = self._believe(obs, self._action)
-        self._route.look(self.model, self.state)
+            self.perception.look(obs, self._action)
+        self.configurator.look(self.state)
+        if self._action is not None:
+            self._learn(obs, self._action)
+        foreseen = self._foreseen()
         if self._due == 0:
             self._think(began)
         action, rest = self._ahead[:, 0], self._ahead[:, 1:]
-        self._ahead = torch.cat([rest, self._still(torch.zeros_like(action))[:, None]], dim=1)
+        self._ahead = torch.cat([rest, self._still(len(action), 1)], dim=1)
         self._due -= 1
+        self._remember(action, foreseen)
+        self._time += 1
         return action
 
-    def _believe(self, obs: Obs, action: Tensor) -> State:
-        """What is believed now. A row whose belief is NaN begins anew with what it sees, or it stayed lost."""
-        state = self.model.encode(obs, self.state, action)
-        lost = torch.stack([value.isnan().reshape(len(value), -1).any(dim=1) for value in state.values()]).any(
-            dim=0
-        )  # b
-        if not bool(lost.any()):
-            return state
-        return choose_rows(lost, self.model.encode(obs), state)
+    def _learn(self, obs: Obs, action: Tensor) -> None:
+        """Tell the learner; where the weights have changed, all is believed and planned anew."""
+        if self.learner is None:
+            return
+        self.learner.notice(obs, action)
+        if self.learner.updates != self._updates:
+            self._updates = self.learner.updates
+            (clip, rows), device = self.learner.lately(), self.degraded.device
+            self.perception.refresh(clip.to(device), rows.to(device))
+            self.configurator.refresh(self.state)
+            self._futures, self._due = (), 0
 
     def _think(self, began: float) -> None:
         since = time.perf_counter()
-        self._route.move_on(self.model, self.state)
-        self.goal = self._aim()
+        self.setting = self.configurator.set(self.state, self.memory, self.decision, self._futures)
+        if self.setting.goal is not None:
+            self.memory.pursue(self.model.features(self.model.bare(self.setting.goal)))
         deadline = None if self.config.deadline_s is None else began + self.config.deadline_s
-        cost = goal_cost(self.model, self.state, self.goal, self.config.shape, self.config.power, self.config.every)
-        careful = Careful(cost, deadline, self._longest_s)
-        try:
-            planner = self.planner if self._fresh else self.again
-            self.plan = planner(careful, self._start, self._rng, self.model.spec.discrete, self._constrain)
-        except Late:
-            self.degraded = torch.ones_like(self.degraded)
-        else:
-            actions, self.degraded = careful.lost(self.plan)
-            actions = self._finish(actions)
-            self._ahead = torch.where(self.degraded[:, None, None], self._ahead, actions)
-            self._fresh = False
-        self._longest_s = careful.longest_s
+        search = _Search(self.foresight, self.cost, self.state, self.setting)
+        situation = Situation(
+            self.model, self.state, self.setting, search, self.perception.surprise, deadline, self._constrain
+        )
+        self._do(self.actor.decide(situation))
         self._warn()
-        self._due = self.config.execute
-        self._start = shift(self._ahead, self.config.execute, self.model.spec.discrete)
-        self.plan_ms.append((time.perf_counter() - since) * 1000 / len(self._rng))
+        self.plan_ms.append((time.perf_counter() - since) * 1000 / len(self.degraded))
 
-    def _aim(self) -> State:
-        """What the next plan pursues, `b ...`."""
-        return self._route.goal
+    def _do(self, decision: Decision) -> None:
+        """Go on with this decision; rows that have none go on with the last one."""
+        actions = self._finish(decision.actions)
+        kept = self._ahead[:, : actions.shape[1]]
+        if kept.shape[1] < actions.shape[1]:
+            kept = torch.cat([kept, self._still(len(kept), actions.shape[1] - kept.shape[1])], dim=1)
+        actions = torch.where(decision.degraded[:, None, None], kept, actions)
+        actions, unsafe = self._within_bounds(actions, decision.spare)
+        self.degraded = decision.degraded | unsafe
+        self.decision, self._decided_in = replace(decision, actions=actions, degraded=self.degraded), self.state
+        self._ahead = actions
+        self._due = self._begun = min(self.config.execute, actions.shape[1])
+        self.actor.done(self._due, actions)
 
-    def _still(self, actions: Tensor) -> Tensor:
-        """Actions `... a` that do as little as possible: zero, or choice 0."""
-        still = torch.zeros_like(actions)
-        if self.model.spec.discrete:
-            still[..., 0] = 1
-        return still
+    def _within_bounds(self, actions: Tensor, spare: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The plans `b h a`, but the best candidate that was tried where one crosses a hard bound under the model, and
+        the safe action where that does, too: those rows, `b`, and what they lead to is noted."""
+        unsafe = torch.zeros_like(self.degraded)
+        if not (self.cost.bounded or self.configurator.watches):
+            self._futures = ()
+            return actions, unsafe
+        self._futures = self._imagined(actions)
+        if not self.cost.bounded:
+            return actions, unsafe
+        instead = [] if spare is None else [self._finish(spare)]
+        for other in (*instead, self._still(*actions.shape[:2])):
+            unsafe = self.cost.breach(self._futures)[:, 0] > 0
+            if not bool(unsafe.any()):
+                return actions, unsafe
+            actions = torch.where(unsafe[:, None, None], other, actions)
+            self._futures = self._imagined(actions)
+        return actions, unsafe
+
+    def _imagined(self, actions: Tensor) -> Sequence[Imagined]:
+        """What plans `b h a` lead to (n = 1)."""
+        return self.foresight(self.state, actions[:, None], self.setting.goal)
+
+    def _remember(self, action: Tensor, foreseen: Tensor | None) -> None:
+        """What is true of every world now, and what was foreseen of it."""
+        cost = self.cost.now(self.model, self.state, self.setting.goal, action)
+        features = self.model.features(self.model.bare(self.state))
+        foreseen = torch.full_like(cost, torch.nan) if foreseen is None else foreseen
+        self.memory.remember(Moment(self._time, features, action, cost, foreseen, self.perception.surprise))
+
+    def _foreseen(self) -> Tensor | None:
+        """What the decision was imagined to cost here, `b`; none where nobody looked at that."""
+        if not self._futures or self.decision is None:
+            return None
+        done = self._begun - self._due  # steps of it
+        future, action = self._futures[0], self.decision.actions[:, done - 1]
+        state = each(lambda value: value[:, 0, done - 1], future.states)
+        return self.cost.now(future.model, state, future.goal, action)
+
+    def _still(self, b: int, steps: int) -> Tensor:
+        """The safe action for so many steps: `b h (k a)`."""
+        return self._safe.to(self.degraded.device).expand(b, steps, -1)
 
     def _warn(self) -> None:
         if not self._warned and bool(self.degraded.any()):
             self._warned = True
             logger.warning(
-                "no plan for %d of %d worlds (predictions that are not finite, or the deadline): they go on with the "
-                "last good plan, else stand still",
+                "no plan for %d of %d worlds (predictions that are not finite, the deadline, or a guardrail): they go "
+                "on with the last good plan, else do the safe action",
                 int(self.degraded.sum()),
                 len(self.degraded),
             )
+
+
+class _Search:
+    """The cost of candidates in every world, or in some."""
+
+    def __init__(self, foresight: Foresight, judge: Judge, state: State, setting: Setting) -> None:
+        self._asked = foresight, judge, state, setting
+        self._cost: PlanCost = judged(foresight, judge, state, setting.goal, setting.weights)
+
+    def __call__(self, actions: Tensor) -> Tensor:
+        return self._cost(actions)
+
+    def among(self, rows: Tensor) -> _Search:
+        """Of some worlds only (indices)."""
+        foresight, judge, state, setting = self._asked
+        return _Search(foresight, judge, each(lambda value: value[rows], state), setting.rows(rows))
 
 
 def _primitive(spec: Spec, block: int) -> int:
@@ -214,10 +390,13 @@ def _primitive(spec: Spec, block: int) -> int:
     return spec.action // block
 
 
-def _check_sight(spec: Spec, seen: Obs, b: int, what: str) -> None:
-    for name, shape in spec.obs.items():
-        if name not in seen:
-            raise UserError(f"{what} lacks the sensor {name!r}; there are: {', '.join(seen)}")
-        if tuple(seen[name].shape) != (b, *shape):
-            found = tuple(seen[name].shape)
-            raise UserError(f"{what}: sensor {name!r} has shape {found}, the model was taught with {(b, *shape)}")
+def _safe_action(safe: Sequence[float], spec: Spec, block: int) -> Tensor:
+    """The safe action of a whole block, `1 1 (k a)`."""
+    action = torch.zeros(spec.action // block)
+    if safe:
+        if len(safe) != len(action) or max(map(abs, safe)) > 1:
+            raise UserError(f"safe={tuple(safe)} is no action: give {len(action)} numbers in [-1, 1]")
+        action = torch.tensor(safe)
+    elif spec.discrete:
+        action[0] = 1  # the first choice
+    return action.repeat(block)[None, None]

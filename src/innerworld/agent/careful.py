@@ -48,6 +48,14 @@ class Careful:
         cost, actions = self._best
         return torch.where(hopeless[:, None, None], actions, plan.actions), hopeless & ~cost.isfinite()
 
+    def best(self) -> Tensor | None:
+        """The cheapest of all candidates that were tried, `b h a`; none were: none.
+
+        Where hard bounds were raised as a barrier (`guardrail.barrier`) one that crosses costs more than any that does
+        not: if there was one that holds, this is one.
+        """
+        return None if self._best is None else self._best[1]
+
     def _finite(self, value: Tensor, actions: Tensor) -> Tensor:
         known = torch.where(value.isfinite(), value, torch.inf)
         cost, index = known.detach().min(dim=1)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from innerworld.agent import Agent, TwoLevelAgent, TwoLevels
+from innerworld.agent import Agent, Director, DirectorConfig, Levels, TwoLevels
 from innerworld.config import build
 from innerworld.data import Store
 from innerworld.envs import make
@@ -43,10 +43,13 @@ def agent(model: WorldModel, control: Control, frame_skip: int = 1) -> Agent:
     first = planner(control)
     again = {"rounds": control.rounds_again} if "rounds" in type(first).model_fields else {}
     warm = first.model_copy(update=again)
-    upper = control.upper
-    if upper is None or not isinstance(model, TwoLevels):
-        return Agent(model, first, control.agent, warm, frame_skip)
-    return TwoLevelAgent(model, first, planner(upper), control.agent, upper.cost, warm, frame_skip)
+    upper, via = control.upper, control.agent
+    levels = None
+    if upper is not None and isinstance(model, TwoLevels):
+        levels = Levels(planner(upper), upper.cost)
+    director = Director(DirectorConfig(via_steps=via.via_steps, via_energy=via.via_energy), subgoals=levels)
+    strict = control.agent.model_copy(update={"strict": True})  # who judges wants to know what goes wrong
+    return Agent(model, first, strict, warm, frame_skip, configurator=director)
 
 
 def planner(control: Control | Upper) -> Planner:
