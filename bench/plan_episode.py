@@ -13,8 +13,9 @@ from pathlib import Path
 
 import torch
 from peer_eb_jepa import planning
+from torch import Tensor
 
-from innerworld.agent import Agent
+from innerworld.agent import Agent, Searcher
 from innerworld.evaluate.control import play, summary
 from innerworld.plan import CEM
 from innerworld.recipes.goals import agent, draw_goals, goal_worlds
@@ -38,7 +39,7 @@ def main() -> None:
     control = two_rooms().control
     plain = CEM(horizon=control.planner["horizon"], samples=300, rounds=30, elites=30, init_std=1.0, min_std=0.0)
     minds = {
-        "CEM 300 x 30, cold": Cold(model, plain, control.agent),
+        "CEM 300 x 30, cold": Agent(model, plain, control.agent, actor=Cold(plain, model.spec)),
         "iCEM of the demo, warm": agent(model, control),
     }
     spent = {}
@@ -57,12 +58,11 @@ def main() -> None:
         print(f"{'eb_jepa, its MPPI':24} {'':21} {peer:8.0f} CPU s per episode\nratio to ours: {peer / fast:.0f}")
 
 
-class Cold(Agent):
-    """Forgets its plan after executing what it does of it."""
+class Cold(Searcher):
+    """Begins every search with nothing, at the middle of the actions."""
 
-    def _think(self) -> None:
-        self._start = torch.zeros_like(self._start)
-        super()._think()
+    def done(self, steps: int, decided: Tensor) -> None:
+        super().done(steps, torch.zeros_like(decided))
 
 
 if __name__ == "__main__":
