@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from innerworld.cli import GLOBAL, VERBS
+from innerworld.cli.compare import described
 from innerworld.cli.flags import parse
 from innerworld.cli.preset import begin, named
 from innerworld.config import override
@@ -125,6 +126,8 @@ def _read_command(words: list[str]) -> None:
     if "--help" in rest:
         return
     flags, overrides, _ = parse(name, verb, [word for word in rest if word not in GLOBAL])
+    if name == "compare" and not flags.resume:
+        described(flags, overrides)
     if name == "train":  # together, for settings may need each other
         family, preset = named(flags.family, flags.preset, flags.model)
         start = {"model": begin(family, preset), "online": Online(), "train": TrainConfig()}

@@ -140,6 +140,24 @@ def test_intphys2_comes_over(main_split: tuple[Path, list[dict[str, str]]]) -> N
     np.testing.assert_allclose(light, [40, 160, 80, 120], atol=3)  # 1 and 2 possible, then 1 and 2 impossible
 
 
+@pytest.mark.parametrize("column", ["filename", "name"])
+def test_films_may_be_named_without_folder_and_ending(
+    main_split: tuple[Path, list[dict[str, str]]], column: str
+) -> None:
+    """The authors' own scripts read such lists; two of the conditions are counted under another one."""
+    root, rows = main_split
+    variants = {"solidity": "immutability_texture", "continuity": "continuity_swap"}
+    with (root / "metadata.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["SceneIndex", column, "condition", "type"])
+        writer.writeheader()
+        for row in rows:
+            named = {column: Path(row["file_name"]).stem, "condition": variants[row["condition"]]}
+            writer.writerow({"SceneIndex": row["SceneIndex"], "type": row["type"], **named})
+    found = read_intphys2(root, 16, frames=2)
+    assert found.counts() == {"immutability": 1, "continuity": 1}
+    assert found.films("continuity", range(1))["pixels"].shape == (1, 4, 2, 16, 16, 3)
+
+
 def test_what_is_wrong_with_intphys2_is_named(main_split: tuple[Path, list[dict[str, str]]]) -> None:
     root, rows = main_split
     for change, told in (
@@ -153,7 +171,10 @@ def test_what_is_wrong_with_intphys2_is_named(main_split: tuple[Path, list[dict[
         with pytest.raises(UserError, match=told):
             read_intphys2(root, 16)
     (root / "metadata.csv").write_text("SceneIndex,name\n0,x\n")
-    with pytest.raises(UserError, match="no column 'file_name'"):
+    with pytest.raises(UserError, match="no column 'condition'"):
+        read_intphys2(root, 16)
+    (root / "metadata.csv").write_text("SceneIndex,condition,type\n0,solidity,1_Possible\n")
+    with pytest.raises(UserError, match="no column 'file_name', 'filename' or 'name'"):
         read_intphys2(root, 16)
     (root / "metadata.csv").unlink()
     with pytest.raises(UserError, match="cannot read"):

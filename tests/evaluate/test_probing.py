@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from innerworld.errors import UserError
-from innerworld.evaluate.probing import linear_probe
+from innerworld.evaluate.probing import AttentiveConfig, attentive_probe, best_ridge, label_curve, linear_probe
 
 
 def data(n: int, d: int, seed: int = 0) -> torch.Tensor:
@@ -84,3 +84,38 @@ def test_float32_features_on_large_offsets_and_gradients() -> None:
 def test_mistakes(x: torch.Tensor, y: torch.Tensor, message: str) -> None:
     with pytest.raises(UserError, match=message):
         linear_probe(x, y, torch.zeros(4, 2), torch.zeros(4, 1))
+
+
+def test_more_labels_read_more_until_nothing_is_left_to_read() -> None:
+    x = data(1200, 20)
+    y = x[:, :2] + 0.3 * data(1200, 2, 1)
+    found = label_curve(x[:1000], y[:1000], x[1000:], y[1000:], labels=(3, 10, 30, 100, 1000, 5000))
+    assert [name for name in found if name.count("_") == 1] == ["r2_10", "r2_30", "r2_100", "r2_1000", "r2_all"]
+    assert found["r2_10"] < found["r2_30"] < found["r2_100"] < found["r2_1000"] == pytest.approx(0.91, abs=0.03)
+    assert found["r2_10_low"] < found["r2_10"] < found["r2_10_high"]
+    assert found["r2_all"] == pytest.approx(found["r2_1000"], abs=1e-3)
+    assert found == label_curve(x[:1000], y[:1000], x[1000:], y[1000:], labels=(3, 10, 30, 100, 1000, 5000))
+
+
+def test_labels_choose_a_penalty_that_suits_them() -> None:
+    x, y = data(30, 40), data(30, 1, 1)
+    assert best_ridge(x, y) == 10, "of noise nothing should be believed"
+    assert best_ridge(data(300, 4), data(300, 4)[:, :1]) == 1e-4
+
+
+def test_attention_reads_what_a_mean_of_tokens_hides() -> None:
+    """The number is in the one token of four that is marked."""
+    rng = torch.Generator().manual_seed(0)
+    tokens = torch.randn(900, 4, 8, generator=rng)
+    tokens[..., 0] = 0
+    marked = torch.randint(4, (900,), generator=rng)
+    tokens[torch.arange(900), marked, 0] = 4
+    y = tokens[torch.arange(900), marked, 1:3].double()
+    learn, test = slice(0, 700), slice(700, 900)
+    pooled = tokens.mean(dim=1)
+    linear = linear_probe(pooled[learn], y[learn], pooled[test], y[test])["r2"]
+    config = AttentiveConfig(heads=2, steps=300)
+    found = attentive_probe(tokens[learn], y[learn], tokens[test], y[test], config)
+    assert linear < 0.4 and found["r2"] > 0.8 and found["r2_0"] > 0.8
+    with pytest.raises(UserError, match="in 3 heads"):
+        attentive_probe(tokens, y, tokens, y, AttentiveConfig(heads=3))

@@ -19,6 +19,8 @@ from innerworld.errors import UserError
 
 BLOCKS = {"O1": "permanence", "O2": "shape", "O3": "continuity"}
 """What IntPhys calls its three principles."""
+VARIANTS = {"immutability_texture": "immutability", "continuity_swap": "continuity"}
+"""Conditions of IntPhys 2 that its authors count under another one."""
 PICTURES = (".png", ".jpg", ".jpeg")
 
 
@@ -79,19 +81,20 @@ def read_intphys(folder: Path | str, size: int, frames: int | None = None) -> Re
 
 
 def read_intphys2(folder: Path | str, size: int, frames: int | None = None) -> RecordedFilms:
-    """IntPhys 2: `metadata.csv` with SceneIndex, file_name, condition and type (`1_Possible`, `1_Impossible`, `2_…`).
+    """IntPhys 2: `metadata.csv` with SceneIndex, condition, type (`1_Possible`, `1_Impossible`, `2_…`) and its films.
 
-    The held-out split has no such list. Films of one number begin alike. Raises `UserError` for a list that is not
-    this, a scene that is not complete and a film that is not there.
+    A film is named by `file_name`, a path, or as `filename` or `name` alone: then it is `Videos/NAME.mp4`. The held-out
+    split has no such list. Films of one number begin alike. Raises `UserError` for a list that is not this, a scene
+    that is not complete, and, once it is shown, a film that is not there.
     """
     root = Path(folder)
     listed = root / "metadata.csv"
     scenes: dict[tuple[str, str], dict[str, Path]] = {}
-    for i, row in enumerate(csv_rows(listed, ("SceneIndex", "file_name", "condition", "type"))):
+    for i, row in enumerate(csv_rows(listed, ("SceneIndex", "condition", "type"))):
         films = scenes.setdefault((row["condition"], row["SceneIndex"]), {})
         if row["type"] not in TYPES or row["type"] in films:
             raise UserError(f"{listed} row {i + 1}: type {row['type']!r} is unknown, or there twice")
-        films[row["type"]] = inside(root, row["file_name"], False)
+        films[row["type"]] = inside(root, _intphys2_film(row, listed), False)
     if not scenes:
         raise UserError(f"{listed} lists no films")
     found: dict[str, list[Scene]] = {}
@@ -99,11 +102,20 @@ def read_intphys2(folder: Path | str, size: int, frames: int | None = None) -> R
         if len(films) != len(TYPES):
             raise UserError(f"{listed}: scene {number} has {', '.join(films)}, not all four films")
         p, q, i, j = (films[name] for name in TYPES)
-        found.setdefault(condition, []).append(Scene((p, q), (i, j), told=True))
+        found.setdefault(VARIANTS.get(condition, condition), []).append(Scene((p, q), (i, j), told=True))
     return RecordedFilms({name: tuple(some) for name, some in found.items()}, size, frames)
 
 
 TYPES = ("1_Possible", "2_Possible", "1_Impossible", "2_Impossible")
+
+
+def _intphys2_film(row: dict[str, str], listed: Path) -> str:
+    if "file_name" in row:
+        return row["file_name"]
+    for column in ("filename", "name"):
+        if column in row:
+            return f"Videos/{row[column].removesuffix('.mp4')}.mp4"
+    raise UserError(f"{listed} has no column 'file_name', 'filename' or 'name'; it has {', '.join(row)}")
 
 
 def _intphys_scene(folder: Path) -> Scene:

@@ -66,7 +66,7 @@ def read_ssv2(list_file: Path | str, labels_file: Path | str, videos: Path | str
     An entry's label is its `template` without brackets, which `labels.json` numbers. Raises `UserError` for a file that
     is not this, an entry without a label, and if none of the videos is there.
     """
-    entries, numbers = _json(list_file), _json(labels_file)
+    entries, numbers = json_of(list_file), json_of(labels_file)
     if not isinstance(entries, list) or not isinstance(numbers, dict):
         raise UserError(f"{list_file} and {labels_file} are not the lists of Something-Something v2")
     known = {_plain(name): int(number) for name, number in numbers.items()}
@@ -219,7 +219,8 @@ def _get(entry: Any, key: str, where: str) -> Any:
     return entry[key]
 
 
-def _json(file: Path | str) -> Any:
+def json_of(file: Path | str) -> Any:
+    """What a JSON file holds. Raises `UserError` for one that is not there, or no JSON."""
     try:
         return json.loads(Path(file).read_bytes())
     except OSError as error:

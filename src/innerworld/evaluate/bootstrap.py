@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,11 @@ def ratio_with_interval(name: str, over: Tensor, under: Tensor, seed: int = 0) -
     rows = _rows(len(over), seed)
     drawn = over[rows].mean(dim=1) / under[rows].mean(dim=1)
     return {name: (over.mean() / under.mean()).item()} | _ends(name, drawn)
+
+
+def value_with_interval(name: str, value: Callable[[Tensor], Tensor], n: int, seed: int = 0) -> dict[str, float]:
+    """The same of any number that is made of n clips: `value` is told which, `r n` indices, and gives `r`."""
+    return {name: value(torch.arange(n)[None]).item()} | _ends(name, value(_rows(n, seed)))
 
 
 def _rows(n: int, seed: int) -> Tensor:

@@ -14,6 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
 from numpy.typing import NDArray
 
 from innerworld.agent import Agent
@@ -126,7 +127,7 @@ def play(
     progress: Callable[[int], None] | None = None,
     first: int = 0,
 ) -> Played:
-    """Let the agent play every task for at most `budget` steps; a world that is solved is left in peace.
+    """Let the agent play every task for at most `budget` steps; a world that is solved or has ended is left in peace.
 
     `worlds` holds as many worlds as there are tasks. `progress` is told the steps done. `first` is the number of the
     first task among all that share `seed`, when others play the rest (see `joined`). The budget counts steps of the
@@ -144,7 +145,7 @@ def play(
         actions[live] = agent.act(_see(obs, agent, live)).numpy()
         closest[live] = agent.closest.numpy()
         obs = record.step(actions, t)
-        still = np.flatnonzero(~record.success[live])
+        still = np.flatnonzero(~record.over[live])
         if len(still) < len(live):
             live = live[still]
             agent.keep(torch.from_numpy(still))
@@ -228,20 +229,26 @@ def wilson(hits: float, n: int, z: float = 1.96) -> tuple[float, float]:
 
 
 class _Record:
-    """Steps the worlds, holds solved ones still and keeps what happened."""
+    """Steps the worlds, holds solved and ended ones still and keeps what happened.
+
+    Where a world ends without success its task is lost, whatever is seen there afterwards: another episode's success
+    would count for this one. That time is up ends no task: all have the budget.
+    """
 
     def __init__(self, worlds: GoalWorlds, tasks: Tasks, budget: int) -> None:
         self.worlds, self.tasks = worlds, tasks
         self.success = np.zeros(len(tasks.start), bool)
+        self.over = np.zeros(len(tasks.start), bool)
         self.steps = np.full(len(tasks.start), budget)
         self.path = [tasks.start]
 
     def step(self, actions: NDArray[np.float32], t: int) -> dict[str, Any]:
-        obs, *_ = self.worlds.step(actions)
-        self.path.append(np.where(self.success[:, None], self.path[-1], obs["state"]))
-        reached = self.worlds.success(obs["state"], self.tasks.goal) & ~self.success
+        obs, _, terminated, _, _ = self.worlds.step(actions)
+        self.path.append(np.where(self.over[:, None], self.path[-1], obs["state"]))
+        reached = self.worlds.success(obs["state"], self.tasks.goal) & ~self.over
         self.steps[reached] = t + 1
         self.success |= reached
+        self.over |= reached | np.asarray(terminated, bool)
         return obs
 
     def result(self, cpu_s: float, plan_ms: float, closest: NDArray[np.float32] | None = None) -> Played:
@@ -253,6 +260,10 @@ def _begin(worlds: GoalWorlds, tasks: Tasks, budget: int) -> tuple[dict[str, Any
         raise UserError(f"{len(tasks.start)} tasks need as many worlds, there are {worlds.num_envs}")
     if budget < 1:
         raise UserError(f"a budget of {budget} steps is too small to do anything: give at least 1")
+    if isinstance(worlds, VectorEnv) and worlds.metadata.get("autoreset_mode") is not AutoresetMode.DISABLED:
+        raise UserError(
+            "a world that begins anew by itself would play a task twice: make it with AutoresetMode.DISABLED"
+        )
     obs, _ = worlds.reset(seed=0, options={"state": tasks.start})
     return obs, _Record(worlds, tasks, budget)
 

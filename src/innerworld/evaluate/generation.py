@@ -97,21 +97,21 @@ def judge_frames(
         belief = look(model, one, sensor, context).belief
         speed, cost = (measure(model, belief, one.action, sensor, seed) for measure in (frames_per_s, flops_per_frame))
         few = min(most, _fitting(CLIPS, 2 * horizon * cost, FLOPS))
-        scene = _imagine(model, clip.rows(slice(0, few)), sensor, context, seed)
+        scene = scene_of(model, clip.rows(slice(0, few)), sensor, context, seed)
         shown, true, last = scene.frames["own"], scene.true[:, 1:], scene.true[:, 0]
         drifted, steps = drift(shown, scene.redrawn[:, 1:], true, last), [step for step in STEPS if step <= horizon]
         metrics = drifted.metrics(steps, seed) | likeness(shown, true, last, steps, seed)
         net, read = None, {}
         if model.spec.action:
-            metrics |= _followed(model, scene, length, seed)
+            metrics |= followed(model, scene, length, seed)
             net = fit_inverse(store, learn, sensor, model.spec.discrete, frame_skip, reader)
-            told, read = _read(net, scene, seed)
+            told, read = read_actions(net, scene, seed)
             metrics |= told
         else:
             untried["whether actions are followed"] = "the store holds no actions"
         metrics |= _distances(scene, net)
         try:
-            metrics |= _turned(model, store, scene, frame_skip, seed)
+            metrics |= turned(model, store, scene, frame_skip, seed)
         except UserError as error:
             untried["return_error"] = str(error)
     metrics["frames_per_s"] = speed
@@ -139,7 +139,8 @@ def _fitting(counts: Sequence[int], each_takes: float, room: float) -> int:
     return next((n for n in counts if n * each_takes <= room), counts[-1])
 
 
-def _imagine(model: WorldModel, clip: Clip, sensor: str, context: int, seed: int) -> Scene:
+def scene_of(model: WorldModel, clip: Clip, sensor: str, context: int, seed: int) -> Scene:
+    """Look at the clips until time `context`, then imagine the rest with their own actions and with wrong ones."""
     seen = look(model, clip, sensor, context)
     actions = {"own": clip.action[:, context:]}
     if model.spec.action:
@@ -152,7 +153,8 @@ def _imagine(model: WorldModel, clip: Clip, sensor: str, context: int, seed: int
     return Scene(clip, sensor, context, seen, true, seen.redrawn[:, context:], actions, frames)
 
 
-def _followed(model: WorldModel, scene: Scene, length: int, seed: int) -> dict[str, float]:
+def followed(model: WorldModel, scene: Scene, length: int, seed: int) -> dict[str, float]:
+    """How much wrong actions cost: ΔPSNR, in the picture and in the loss of clips of `length` actions."""
     true, step = scene.true[:, 1:], min(ACTED, scene.true.shape[1] - 1)
     return (
         delta_psnr(scene.frames["own"], scene.frames["random"], true, step, seed)
@@ -161,7 +163,7 @@ def _followed(model: WorldModel, scene: Scene, length: int, seed: int) -> dict[s
     )
 
 
-def _read(net: InverseModel, scene: Scene, seed: int) -> tuple[dict[str, float], dict[str, list[float]]]:
+def read_actions(net: InverseModel, scene: Scene, seed: int) -> tuple[dict[str, float], dict[str, list[float]]]:
     """Actions read off imagined frames, beside those read off true ones and off what the codec makes of true ones."""
     own = scene.actions["own"]
     found = {
@@ -192,8 +194,11 @@ def _distances(scene: Scene, net: InverseModel | None) -> dict[str, float]:
     return found
 
 
-def _turned(model: WorldModel, store: Store, scene: Scene, frame_skip: int, seed: int) -> dict[str, float]:
-    """Raises `UserError` where the true world cannot tell what comes back."""
+def turned(model: WorldModel, store: Store, scene: Scene, frame_skip: int, seed: int) -> dict[str, float]:
+    """What is imagined of going away and coming back, see `returning`.
+
+    Raises `UserError` where the true world cannot tell what comes back.
+    """
     env, n = store.meta.about.env, min(TURNS, len(scene.true))
     if not env or "state" not in scene.clip.obs or not model.spec.action:
         raise UserError("the store names no world that could be begun at its states, or holds no `state` or no actions")

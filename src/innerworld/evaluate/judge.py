@@ -34,11 +34,26 @@ def judge(
     metrics = prediction(model, clip, horizons, seed=seed)
     if len(store.spec.obs.get("state", ())) != 1:
         return Knowledge(metrics, None)
-    probe = _probe(model, store, learn[:PROBED], held_out[:PROBED], frame_skip)
+    probe = fit_probe(model, store, learn, held_out, frame_skip)
     metrics["probe_r2"] = probe["r2"]
     metrics["probe_error"] = probe["error"].square().sum().sqrt().item()
     metrics |= position_error(model, clip, probe["weights"], probe["intercept"], horizons)
     return Knowledge(metrics, probe)
+
+
+def fit_probe(
+    model: WorldModel,
+    store: Store,
+    learn: np.ndarray,
+    held_out: np.ndarray,
+    frame_skip: int = 1,
+    most: int = PROBED,
+) -> Probe:
+    """A linear probe of the `state` sensor, fitted on the first `most` episodes learnt from, tried on held-out ones."""
+    model.eval()
+    return linear_probe(
+        *beliefs(model, store, learn[:most], frame_skip), *beliefs(model, store, held_out[:most], frame_skip)
+    )
 
 
 @torch.no_grad()
@@ -52,8 +67,3 @@ def beliefs(model: WorldModel, store: Store, episodes: np.ndarray, frame_skip: i
             features.append(model.features(flatten(model.bare(model.watch(clip)), 2)))
             states.append(clip.obs["state"][0])
     return torch.cat(features), torch.cat(states)
-
-
-def _probe(model: WorldModel, store: Store, learn: np.ndarray, held_out: np.ndarray, frame_skip: int) -> Probe:
-    model.eval()
-    return linear_probe(*beliefs(model, store, learn, frame_skip), *beliefs(model, store, held_out, frame_skip))

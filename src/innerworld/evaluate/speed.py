@@ -7,8 +7,8 @@ from itertools import cycle
 
 import torch
 from torch import Generator, Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
+from innerworld.evaluate.counting import flop_counter
 from innerworld.nn.sensors import to_uint8
 from innerworld.types import State, each
 from innerworld.world import WorldModel
@@ -49,6 +49,6 @@ def flops_per_frame(model: WorldModel, belief: State, actions: Tensor, sensor: s
     """Floating-point operations of imagining and drawing one frame (matrix products, as torch counts them)."""
     rng = Generator(actions.device).manual_seed(seed)
     roll = model.roll(each(lambda value: value[:, None], belief), 1)
-    with FlopCounterMode(display=False) as counter:
+    with flop_counter() as counter:
         model.decode(roll(actions[:, 0], rng))
     return counter.get_total_flops()

@@ -73,7 +73,7 @@ def score_of(model: WorldModel, config: SurpriseConfig = SurpriseConfig(), frame
     device = next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
     def score(films: dict[str, NDArray[Any]]) -> Tensor:
-        clip = _clip(films, model.spec, frame_skip).to(device)
+        clip = still_clip(films, model.spec, frame_skip).to(device)
         return _over_time(surprise(model, clip, config.horizon, config.by), config).cpu()
 
     return score
@@ -123,7 +123,8 @@ def pairwise(
     return found
 
 
-def _clip(films: dict[str, NDArray[Any]], spec: Spec, frame_skip: int) -> Clip:
+def still_clip(films: dict[str, NDArray[Any]], spec: Spec, frame_skip: int = 1) -> Clip:
+    """Films in which nobody acts, each sensor `b t ...`, as a clip. Raises `UserError` for films of other sensors."""
     for name, shape in spec.obs.items():
         if name not in films:
             raise UserError(

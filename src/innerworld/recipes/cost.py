@@ -5,17 +5,14 @@ from __future__ import annotations
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Literal
-from weakref import WeakSet, finalize
 
 import torch
-from torch import Tensor, UntypedStorage, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+from torch import Tensor, nn
 
 from innerworld import families
 from innerworld.config import Config
 from innerworld.errors import choose
+from innerworld.evaluate.counting import Alive, flop_counter
 from innerworld.learns import Learns
 from innerworld.types import Clip, Spec
 
@@ -68,10 +65,10 @@ def cost(family: str, config: Config | dict[str, Any], spec: Spec, batch: int, l
     model = families.build(family, config, spec)
     clip = noise(spec, batch, choose("family", family, families.FAMILIES).actions_in(length))
     model.loss(clip)  # once before: what is made at the first call is not part of a step
-    with _Alive() as alive:
-        with _Layers(model) as layers, _counter() as forward:
+    with Alive() as alive:
+        with _Layers(model) as layers, flop_counter() as forward:
             loss, _ = model.loss(clip)
-        with _counter() as backward:
+        with flop_counter() as backward:
             loss.backward()
     every = sum(p.numel() for p in model.parameters())
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -102,18 +99,6 @@ def noise(spec: Spec, b: int, t: int, seed: int = 0) -> Clip:
     else:
         action = torch.rand(b, t, spec.action, generator=rng) * 2 - 1
     return Clip(obs, action, torch.randn(b, t, generator=rng), torch.zeros(b, t, dtype=torch.bool))
-
-
-def _counter() -> FlopCounterMode:
-    """torch's, which does not know the attention of CPUs (2.13)."""
-    aten = torch.ops.aten
-    attention = {
-        aten._scaled_dot_product_flash_attention_for_cpu: lambda q, k, v, *more, **named: sdpa_flop_count(q, k, v),
-        aten._scaled_dot_product_flash_attention_for_cpu_backward: lambda grad, q, k, v, *more, **named: (
-            sdpa_backward_flop_count(grad, q, k, v)
-        ),
-    }
-    return FlopCounterMode(display=False, custom_mapping=attention)
 
 
 def _in_blocks(model: Learns) -> int:
@@ -150,32 +135,3 @@ class _Layers:
         seen = given[0] if isinstance(layer, nn.ConvTranspose2d) else made
         passes = 1 + (made.requires_grad and given[0].requires_grad) + (made.requires_grad and weight.requires_grad)
         self.flops += passes * 2 * weight.numel() * (seen.numel() // weight.shape[0])
-
-
-class _Alive(TorchDispatchMode):
-    """Follows the memory that is made inside the `with`, and how much of it was alive at once."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.peak = 0
-        self._now = 0
-        self._seen: WeakSet[UntypedStorage] = WeakSet()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = {tensor.untyped_storage() for tensor in _tensors([args, kwargs])}
-        made = func(*args, **(kwargs or {}))
-        for tensor in _tensors(made):
-            storage = tensor.untyped_storage()
-            if storage not in self._seen and storage not in given:  # not a view of what there was
-                self._seen.add(storage)
-                self._now += storage.nbytes()
-                finalize(storage, self._gone, storage.nbytes())
-        self.peak = max(self.peak, self._now)
-        return made
-
-    def _gone(self, count: int) -> None:
-        self._now -= count
-
-
-def _tensors(values: Any) -> list[Tensor]:
-    return [value for value in tree_leaves(values) if isinstance(value, Tensor)]

@@ -2,7 +2,21 @@
 
 from __future__ import annotations
 
-from innerworld.report.content import Chart, Curve, Facts, Movie, Page, Picture, Section, Sheet, Table
+from innerworld.report.content import Chart, Curve, Dot, Dots, Facts, Movie, Page, Picture, Section, Sheet, Table
 from innerworld.report.page import render, write
 
-__all__ = ["Chart", "Curve", "Facts", "Movie", "Page", "Picture", "Section", "Sheet", "Table", "render", "write"]
+__all__ = [
+    "Chart",
+    "Curve",
+    "Dot",
+    "Dots",
+    "Facts",
+    "Movie",
+    "Page",
+    "Picture",
+    "Section",
+    "Sheet",
+    "Table",
+    "render",
+    "write",
+]

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from innerworld.report.content import Chart, Curve
+from innerworld.report.content import Chart, Curve, Dots
 from innerworld.report.scale import TINY, Scale, bounds, number, tick_labels, ticks
 
 WIDTH, HEIGHT = 440.0, 280.0
@@ -26,9 +26,11 @@ MOST_POINTS = 800  # of a curve; beyond that, the extremes of each stretch stand
 Colours = Mapping[str, int]  # of a curve's name; the same in the whole page
 
 
-def palette(charts: Iterable[Chart]) -> Colours:
+def palette(charts: Iterable[Chart | Dots]) -> Colours:
     """A colour for each name, in the order in which they appear: a model keeps its colour from chart to chart."""
-    names = dict.fromkeys(curve.name for chart in charts for curve in chart.curves)
+    names = dict.fromkeys(
+        each.name for chart in charts for each in (chart.curves if isinstance(chart, Chart) else chart.dots)
+    )
     return {name: i for i, name in enumerate(names)}
 
 

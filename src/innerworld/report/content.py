@@ -47,6 +47,33 @@ class Chart:
 
 
 @dataclass(frozen=True)
+class Dot:
+    """A number under a name, with its interval where it is known, and the numbers that it is made of."""
+
+    name: str
+    value: float  # NaN where there is none
+    low: float | None = None
+    high: float | None = None
+    runs: Sequence[float] = ()
+
+    def __post_init__(self) -> None:
+        if (self.low is None) != (self.high is None):
+            raise UserError(f"dot {self.name!r}: give both low and high, or neither")
+
+
+@dataclass(frozen=True)
+class Dots:
+    """Numbers of several names on one axis, a row for each: to compare, where there is nothing that they run along."""
+
+    title: str
+    x_label: str
+    dots: Sequence[Dot]
+    line: float | None = None  # a level to compare with
+    line_name: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True)
 class Table:
     """Cells as they shall be read; the first column names its row. `emphasise` is the index of one row."""
 
@@ -140,7 +167,7 @@ class Facts:
     rows: Sequence[tuple[str, str]]
 
 
-Block: TypeAlias = Chart | Table | Movie | Picture | Sheet | Facts
+Block: TypeAlias = Chart | Dots | Table | Movie | Picture | Sheet | Facts
 
 
 @dataclass(frozen=True)

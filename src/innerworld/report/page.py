@@ -11,8 +11,8 @@ from pathlib import Path
 
 from innerworld.disk import reason, write_atomic
 from innerworld.errors import UserError
-from innerworld.report import chart, movie, picture, sheet
-from innerworld.report.content import Block, Chart, Facts, Movie, Page, Picture, Section, Sheet, Table
+from innerworld.report import chart, dots, movie, picture, sheet
+from innerworld.report.content import Block, Chart, Dots, Facts, Movie, Page, Picture, Section, Sheet, Table
 
 NUMBER = re.compile(r"[−+±<>≈~-]?\s*\d")  # how a cell begins that is aligned as a number
 NOTHING = ("", "–", "-", "—")
@@ -39,7 +39,7 @@ def _bytes(text: str) -> bytes:
 
 def render(page: Page) -> str:
     """The page as the text of an HTML file; the same page gives the same text."""
-    colours = chart.palette(block for s in page.sections for block in s.blocks if isinstance(block, Chart))
+    colours = chart.palette(block for s in page.sections for block in s.blocks if isinstance(block, Chart | Dots))
     style = resources.files("innerworld.report").joinpath("style.css").read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -79,7 +79,7 @@ def _section(section: Section, key: str, colours: chart.Colours) -> str:
         blocks = list(group)
         drawn = [_block(block, f"{key}-{i + k}", colours) for k, block in enumerate(blocks, 1)]
         i += len(blocks)
-        shared = kind in (Chart, Movie, Picture)
+        shared = kind in (Chart, Dots, Movie, Picture)
         parts.append(f'<div class="grid {kind.__name__.lower()}s">{"".join(drawn)}</div>' if shared else "".join(drawn))
     body = "\n".join(parts)
     title = f'<h2 id="{key}-h">{escape(section.title)}</h2>'
@@ -96,6 +96,8 @@ def _footer(page: Page) -> str:
 def _block(block: Block, key: str, colours: chart.Colours) -> str:
     if isinstance(block, Chart):
         return _chart(block, key, colours)
+    if isinstance(block, Dots):
+        return _dots(block, key, colours)
     if isinstance(block, Table):
         return _table(block, key)
     if isinstance(block, Movie):
@@ -123,12 +125,22 @@ def _movie(block: Movie, key: str) -> str:
 
 def _chart(block: Chart, key: str, colours: chart.Colours) -> str:
     columns = ("curve", "first", "last", "lowest", "highest")
-    rows = _rows(columns, chart.summary(block), None)
-    table = _scrolled(f"<table>{rows}</table>", f"Values of {block.title}")
-    numbers = f"<details><summary>In numbers</summary>{table}</details>" if block.curves else ""
+    numbers = _numbers(block.title, columns, chart.summary(block))
     drawn = f"<h3>{escape(block.title)}</h3>{chart.draw(block, key, colours)}"
     caption = _text(block.note) + _text(" ".join(chart.remarks(block)))
     return f"<figure>{drawn}<figcaption>{caption}{numbers}</figcaption></figure>"
+
+
+def _dots(block: Dots, key: str, colours: chart.Colours) -> str:
+    numbers = _numbers(block.title, ("who", "number", "interval", "of"), dots.summary(block))
+    drawn = f"<h3>{escape(block.title)}</h3>{dots.draw(block, key, colours)}"
+    return f"<figure>{drawn}<figcaption>{_text(block.note)}{numbers}</figcaption></figure>"
+
+
+def _numbers(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """What a drawing shows, as a table that can be opened."""
+    table = _scrolled(f"<table>{_rows(columns, rows, None)}</table>", f"Values of {title}")
+    return f"<details><summary>In numbers</summary>{table}</details>" if rows else ""
 
 
 def _table(block: Table, key: str) -> str:
