@@ -20,9 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from innerworld.agent import Agent, AgentConfig, Searcher
+from innerworld.agent import Agent, AgentConfig, Searcher, Senses, SensesConfig
 from innerworld.agent.habit import Reflex, TwoModes
-from innerworld.agent.modules import Actor
+from innerworld.agent.modules import Actor, Perception
 from innerworld.config import override
 from innerworld.data import POLICIES
 from innerworld.disk import write_atomic
@@ -128,7 +128,7 @@ class Trial:
         if name == "mode 2":
             return _mind(model, control, _searcher(model, control), execute)
         if name == "mode 1":
-            return _mind(model, control, Reflex(taught.habit, model.spec, noise=NOISE), 1)
+            return _mind(model, control, Reflex(taught.habit, model.spec, noise=NOISE), 1, surprise=False)
         if name == "two modes":
             actor = TwoModes(Reflex(taught.habit, model.spec, noise=NOISE), _searcher(model, control), taught.modes)
             return _mind(model, control, actor, 1)
@@ -140,8 +140,10 @@ class Trial:
 class Timed(Agent):
     """Notes the CPU time of each action, and how many of the decisions were searched."""
 
-    def __init__(self, model: WorldModel, planner: Planner, config: AgentConfig, actor: Actor) -> None:
-        super().__init__(model, planner, config, actor=actor)
+    def __init__(
+        self, model: WorldModel, planner: Planner, config: AgentConfig, actor: Actor, perception: Perception
+    ) -> None:
+        super().__init__(model, planner, config, actor=actor, perception=perception)
         self.ms: list[float] = []
         self.decide_ms: list[float] = []
         self.searched: list[float] = []
@@ -160,9 +162,10 @@ class Timed(Agent):
         return action
 
 
-def _mind(model: WorldModel, control: Control, actor: Actor, execute: int) -> Timed:
+def _mind(model: WorldModel, control: Control, actor: Actor, execute: int, surprise: bool = True) -> Timed:
+    """A reflex does not ask how surprising a look was, so that its perception does not tell."""
     config = control.agent.model_copy(update={"execute": execute, "strict": True})
-    return Timed(model, planner(control), config, actor)
+    return Timed(model, planner(control), config, actor, Senses(model, SensesConfig(surprise=surprise)))
 
 
 def _searcher(model: WorldModel, control: Control, rounds: int | None = None) -> Searcher:

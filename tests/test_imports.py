@@ -48,7 +48,7 @@ MAY_IMPORT = {
     "training": GROUND | {"learns", "team", "checkpoint", "log", "nn"},
     "agent": MIND | {"energy", "plan", "policy"},
     "evaluate": MIND | {"energy", "plan", "policy", "data", "envs", "agent"},
-    "testing": MIND | {"perception", "plan", "envs", "data"},
+    "testing": MIND | {"perception", "plan", "envs", "data", "agent"},
 }
 # A recipe puts everything together, the command line calls recipes, and the package lends its names (late, PEP 562).
 MAY_IMPORT["recipes"] = set(MAY_IMPORT) - {"testing"}

@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from innerworld.agent import Agent, AgentConfig
+from innerworld.agent.tasks import Reach, Weighted
 from innerworld.errors import UserError
 from innerworld.models.jepa import JEPA, JEPAConfig
 from innerworld.plan import CEM, ICEM, Constraint, Cost, Limits, Plan, Planner, cold, free
@@ -243,6 +244,8 @@ def test_limits_that_do_not_fit() -> None:
         Agent(model(), PLANNER, AgentConfig(limits=Limits(still=(2,))))
     with pytest.raises(UserError, match="choices cannot be constrained"):
         Agent(model(CHOICES), PLANNER, AgentConfig(limits=Limits(still=(1,))))
+    with pytest.raises(UserError, match="choices cannot be constrained"):
+        Agent(model(CHOICES), PLANNER, AgentConfig(limits=Limits(gripper=1)))
 
 
 def test_a_goal_of_another_camera_or_size() -> None:
@@ -253,3 +256,19 @@ def test_a_goal_of_another_camera_or_size() -> None:
         mind.begin(seen[0], {"speed": torch.zeros(2, 4)})
     with pytest.raises(UserError, match=r"a goal on the way: sensor 'speed' has shape \(1, 3\)"):
         mind.begin(seen[0], seen[1], via=[row(seen[1], 0)])
+
+
+def test_a_weight_of_a_term_that_the_cost_lacks_is_refused_before_anything_is_done() -> None:
+    mind, seen = Agent(model(), PLANNER), observations(2, 1)
+    with pytest.raises(UserError, match="the cost has no term 'gaol'"):
+        mind.begin(seen[0], Weighted({"gaol": 2.0}, Reach(seen[1])))
+
+
+def test_where_only_some_imagined_steps_count_it_acts_all_the_same() -> None:
+    """What is remembered is the cost of one step, however few steps of a plan are looked at."""
+    mind, seen = Agent(model(), PLANNER, AgentConfig(every=4, strict=True)), observations(2, 3)
+    mind.begin(seen[0], seen[3])
+    for obs in seen[:3]:
+        mind.act(obs)
+    assert all(bool(moment.cost.isfinite().all()) for moment in mind.memory.recall(3))
+    assert str(mind.explain(1))

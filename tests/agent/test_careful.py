@@ -11,7 +11,10 @@ from torch import Generator, Tensor
 
 from innerworld.agent import Agent, AgentConfig
 from innerworld.agent.careful import Careful
+from innerworld.agent.cost import Cost
+from innerworld.agent.guardrail import Guardrail
 from innerworld.agent.modules import Decision, Situation
+from innerworld.agent.terms import Effort, GoalEnergy
 from innerworld.errors import UserError
 from innerworld.plan import CEM, ICEM, MPPI, Gradient, Planner, RandomShooting
 from innerworld.types import Clip, Obs, Spec, State
@@ -235,3 +238,57 @@ def test_the_best_candidate_of_all_rounds_is_kept() -> None:
     best = careful.best()
     assert best is not None
     torch.testing.assert_close(best.flatten(), torch.tensor([0.1, 1.0]))
+
+
+class Clueless(Broken):
+    """Does not know that its numbers are none in world 1."""
+
+    def decide(self, situation: Situation) -> Decision:
+        actions = torch.full((2, 4, 2), 0.25)
+        actions[1, 2] = torch.nan
+        return Decision(actions, torch.zeros(2, dtype=torch.bool), torch.ones(2))
+
+
+def test_an_actors_decision_that_is_not_finite_is_none() -> None:
+    mind = Agent(Plane(), PLANNERS[1], AgentConfig(safe=(0.5, -0.5), strict=True), actor=Clueless())
+    mind.begin(sight(2), sight(2, 2.0))
+    assert mind.act(sight(2)).tolist() == [[0.25, 0.25], [0.5, -0.5]] and mind.degraded.tolist() == [False, True]
+
+
+def test_it_begins_before_it_acts() -> None:
+    mind = Agent(Plane(), PLANNERS[1])
+    for what in (lambda: mind.act(sight(2)), mind.explain):
+        with pytest.raises(UserError, match=r"call begin|call act first"):
+            what()
+    mind.begin(sight(2), sight(2, 2.0))
+    with pytest.raises(UserError, match="the goal"):
+        mind.begin(sight(3), sight(2, 2.0))
+    with pytest.raises(UserError, match="must begin before it can act"):  # with whom, nobody knows
+        mind.act(sight(2))
+
+
+def test_a_safe_choice_is_one() -> None:
+    assert Agent(Plane(CHOICES), PLANNERS[1], AgentConfig(safe=(0, 1))).act is not None
+    for safe in ((1.0, 1.0), (0.5, 0.5)):
+        with pytest.raises(UserError, match="is no choice: give 2 numbers, one of them 1"):
+            Agent(Plane(CHOICES), PLANNERS[1], AgentConfig(safe=safe))
+    with pytest.raises(UserError, match="is no action"):
+        Agent(Plane(), PLANNERS[1], AgentConfig(safe=(float("nan"), 0.0)))
+
+
+def test_what_was_foreseen_is_not_of_a_plan_that_was_not_done() -> None:
+    """After a step at which all went wrong nothing was foreseen of the next one."""
+    model = Plane()
+    cost = Cost((GoalEnergy(),), (Guardrail(Effort(), 9.0),))  # so that it looks at where the decision leads
+    mind = Agent(model, PLANNERS[1], AgentConfig(execute=2), cost=cost)
+    mind.begin(sight(1), sight(1, 2.0))
+    mind.act(sight(1)), mind.act(sight(1))
+    model.energy = _fails  # pyright: ignore[reportAttributeAccessIssue]
+    mind.act(sight(1))
+    del model.energy
+    mind.act(sight(1))
+    assert [bool(moment.foreseen.isnan()) for moment in mind.memory.recall(9)] == [True, False, True]
+
+
+def _fails(state: State, goal: State) -> Tensor:
+    raise RuntimeError("no idea")

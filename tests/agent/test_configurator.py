@@ -161,3 +161,8 @@ def test_what_it_cannot_serve() -> None:
         Director(terms=("goal",)).begin(Maximise(), track(pays=True), believed(0.0))
     with pytest.raises(UserError, match="the goal: sensor 'state' has shape"):
         Director().begin(Reach(at(1.0, 2.0)), track(), believed(0.0))
+
+
+def test_what_is_no_task() -> None:
+    with pytest.raises(UserError, match="'go left' is no task: give an observation as a goal"):
+        Director().begin("go left", track(), believed(0.0))  # pyright: ignore[reportArgumentType]

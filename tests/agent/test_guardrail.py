@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -189,3 +190,22 @@ def test_breaches_have_names_and_units() -> None:
 def test_a_bound_is_finite_and_a_share_is_one(bound: float, share: float) -> None:
     with pytest.raises(UserError, match="effort"):
         Guardrail(Effort(), bound, share)
+
+
+def test_a_search_that_came_too_late_leaves_what_it_has_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It begins within the disc, where to stand still crosses, and some candidates of the first round lead out."""
+    clock = [0.0]
+    model, at, goal = Drift(), {"at": torch.zeros(1, 2)}, {"at": torch.full((1, 2), 4.0)}
+    model.push, model.bend = torch.eye(2), torch.zeros(2, 2)
+    cost = Cost((GoalEnergy(),), (Guardrail(Forbidden(Disc(AT, (0.0, 0.0), 0.3)), bound=0),))
+
+    def slow(state: State, actions: Tensor, goal: State | None) -> Sequence[Imagined]:
+        clock[0] += 1.0
+        return OneFuture(model)(state, actions, goal)
+
+    monkeypatch.setattr(time, "perf_counter", lambda: clock[0])
+    mind = Agent(model, SEARCHES["cem"], AgentConfig(strict=True, deadline_s=1.5), foresight=slow, cost=cost)
+    mind.begin(at, goal)
+    assert mind.act(at).norm() > 0.3
+    assert mind.decision is not None and mind.degraded.all()
+    assert not cost.breach(OneFuture(model)(at, mind.decision.actions[:, None], goal)).any()

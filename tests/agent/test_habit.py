@@ -242,6 +242,21 @@ def test_a_habit_that_pursues_goals_needs_one() -> None:
         Reflex(Habit(SMALL, 2, SPEC), SPEC).decide(replace(situation(2), setting=Setting(None)))
 
 
+def test_noise_is_each_rows_own() -> None:
+    def acts(b: int, first: int, keep: list[int] | None = None) -> Tensor:
+        reflex = Reflex(lambda state, rng=None: 0 * state["place"], SPEC, horizon=2, noise=0.3)
+        reflex.begin(b, 3, first, torch.device("cpu"))
+        if keep is not None:
+            reflex.keep(torch.tensor(keep))
+        return reflex.decide(situation(b if keep is None else len(keep))).actions
+
+    everyone = acts(5, 0)
+    assert torch.equal(acts(2, 3), everyone[3:]) and torch.equal(acts(5, 0, [1, 4]), everyone[[1, 4]])
+    assert everyone[:, 0].std() > 0.1 and not bool(everyone[:, 1].any())
+    with pytest.raises(UserError, match="noise is for continuous"):
+        Reflex(lambda state, rng=None: state["place"], CHOICES, noise=0.1)
+
+
 def test_predictions_that_are_not_finite_are_degraded_and_stand_still() -> None:
     reflex = Reflex(lambda state, rng=None: state["place"] / 0, SPEC)
     decision = reflex.decide(situation(2))
@@ -274,3 +289,18 @@ def test_it_is_an_actor_of_an_agent(execute: int) -> None:
     assert together.decision is not None and together.explain()
     with pytest.raises(UserError, match="beyond the plan"):
         Agent(world(), PLANNER, AgentConfig(execute=execute + 1), actor=Reflex(habit, SPEC, execute))
+
+
+def test_what_a_late_search_has_tried_is_there_for_a_reaction_that_breaks_a_guardrail() -> None:
+    class Tried(Knows):
+        def decide(self, situation: Situation, rows: Tensor | None = None, start: Tensor | None = None) -> Decision:
+            found = super().decide(situation, rows, start)
+            return replace(found, spare=found.actions)
+
+    asked, teacher = situation(3), Tried(late=True)
+    found = two([0.0, 9.0, 9.0], teacher).decide(asked)
+    assert found.spare is not None and found.mode.tolist() == [1, 1, 1]
+    assert torch.equal(found.spare[0], found.actions[0])  # who did not search
+    assert asked.setting.goal is not None
+    right = best(SPEC, asked.state["place"], asked.setting.goal["place"])
+    torch.testing.assert_close(found.spare[1:, 0], right[1:])

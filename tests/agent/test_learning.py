@@ -39,7 +39,7 @@ class Walk(WorldModel):
         with torch.no_grad():
             self.eyes.weight.copy_(torch.eye(2))
             self.law.weight.copy_(0.2 * torch.cat([torch.eye(2), torch.zeros(2, 4)], dim=1))
-        self.broken = False
+        self.broken, self.other = False, 0.0
 
     def encode(self, obs: Obs, state: State | None = None, action: Tensor | None = None) -> State:
         return {"z": self.eyes(obs["place"]), "wind": obs["wind"]}
@@ -58,7 +58,7 @@ class Walk(WorldModel):
         error = (self.predict(at, clip.action)["z"] - seen).square().mean()
         kept = (self.eyes.weight - torch.eye(2)).square().mean()
         earned = 0 * clip.reward.mean() + 0 * torch.rand(())  # rewards are read, and something is drawn
-        return error + kept + earned + (torch.nan if self.broken else 0), {"error": error.detach()}
+        return error + kept + earned + self.other + (torch.nan if self.broken else 0), {"error": error.detach()}
 
 
 class World:
@@ -132,7 +132,7 @@ def test_it_recovers_where_a_frozen_one_does_not() -> None:
     assert played(mind(frozen, None), World(8, flip=True)) > 2
     agent = mind(model, learner)
     played(agent, World(8, flip=True, seed=1))
-    assert learner.updates >= 3 and not learner.why
+    assert learner.updates >= 2 and not learner.why
     assert played(agent, World(8, flip=True)) < 0.1
     assert played(agent, World(8, flip=False)) < 0.1  # and what it knew it knows
 
@@ -141,15 +141,11 @@ def test_without_old_experience_it_forgets() -> None:
     losses = {}
     for share in (0.0, 0.5):
         model = walk()
-        # What nobody sees to have changed: old and new contradict each other, and the one drives the other out.
         learner = OnTheJob(model, QUICK.model_copy(update={"old": share, "ruin": None}), old, lived(64, 3, flip=False))
-        taught(learner, World(8, flip=True), 60)
-        losses[share] = learner.told["held_out"]
-    assert losses[0.0] > 0.02
-    model = walk()
-    learner = OnTheJob(model, QUICK, old, lived(64, 3, flip=False))
-    taught(learner, World(8, flip=True), 60)
-    assert learner.told["held_out"] < 1e-3 < losses[0.0]
+        taught(learner, World(8, flip=True), 40)
+        losses[share] = learner.told["old loss"]
+    at_first = float(walk().loss(lived(64, 3, flip=False))[0].detach())
+    assert losses[0.0] > 5 * at_first and losses[0.5] < 1.1 * at_first
 
 
 def test_frozen_nothing_changes_and_thawed_it_learns_again() -> None:
@@ -190,8 +186,10 @@ def test_what_is_not_finite_is_taken_back_and_told(caplog: pytest.LogCaptureFixt
     assert learner.learn() and all(bool(value.isfinite().all()) for value in weights(model).values())
 
 
-def test_ruin_of_the_old_is_taken_back() -> None:
+@pytest.mark.parametrize("other", [0.0, 1.0])
+def test_ruin_of_the_old_is_taken_back(other: float) -> None:
     model = walk()
+    model.other = other  # parts of the loss beside which that of the dynamics is small
     held_out = lived(64, 3, flip=False)
     with torch.no_grad():
         model.law.weight.add_(0.02)  # it knows its old world, but not by heart
@@ -199,7 +197,7 @@ def test_ruin_of_the_old_is_taken_back() -> None:
     before = weights(model)
     taught(learner, World(8, flip=True, seen=False), 30)
     assert not learner.learn() and same(weights(model), before)
-    assert "the loss on old experience rose" in learner.why[0]
+    assert ("foresight error" if other else "the loss") + " on old experience rose" in learner.why[0]
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
@@ -239,6 +237,25 @@ def test_the_experience_of_another_model_is_refused(tmp_path: Path) -> None:
         OnTheJob(walk(), QUICK.model_copy(update={"only": ("eyes",)})).load(tmp_path)
     with pytest.raises(UserError, match="room for 20"):
         OnTheJob(walk(), QUICK.model_copy(update={"sights": 20})).load(tmp_path)
+
+
+def test_an_update_amid_an_episode_is_believed_at_once() -> None:
+    model = walk()
+    learner = OnTheJob(model, QUICK)
+    agent, world, goal = (
+        mind(model, learner),
+        World(8, flip=True),
+        {"place": torch.rand(8, 2), "wind": torch.ones(8, 1)},
+    )
+    agent.begin(world.look(), goal)
+    obs = seen = world.look()
+    while not learner.updates:
+        seen = obs
+        obs = world.step(agent.act(seen))
+    torch.testing.assert_close(agent.state["z"], model.eyes(seen["place"]).detach())
+    assert agent.goal is not None
+    torch.testing.assert_close(agent.goal["z"], model.eyes(goal["place"]).detach())
+    assert not torch.equal(model.eyes.weight, torch.eye(2))
 
 
 def test_goals_and_beliefs_are_believed_anew() -> None:

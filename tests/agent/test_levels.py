@@ -100,3 +100,12 @@ def test_a_model_of_one_level_is_refused() -> None:
     assert isinstance(Stairs(), TwoLevels)
     with pytest.raises(UserError, match="line has no level above to plan with: teach an hjepa"):
         Levels(UPPER).begin(Line(1.0), places((0.0, 0.0)), 0, 0)
+
+
+@torch.no_grad()
+def test_a_row_that_is_lost_does_not_stop_the_others() -> None:
+    goal, lost = places((3.0, 0.0), (0.0, 3.0)), places((0.0, 0.0), (torch.nan, 0.0))
+    alone = begun(places((0.0, 0.0))).aim(places((0.0, 0.0)), places((3.0, 0.0)))["z"]
+    levels = begun(lost)
+    torch.testing.assert_close(levels.aim(lost, goal)["z"][:1], alone)
+    assert levels.aim(places((0.0, 0.0), (0.0, 0.0)), goal)["z"].isfinite().all()  # and it finds back

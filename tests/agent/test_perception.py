@@ -292,3 +292,24 @@ def test_warnings_are_told_once_each(caplog: pytest.LogCaptureFixture) -> None:
         "every sensor is missing",
         "sensor 'place' is not finite in 3 of 3 worlds",
     ]
+
+
+@pytest.mark.parametrize("build", [painter, dreamless])
+def test_after_new_weights_it_believes_anew_what_was_seen_lately(build) -> None:
+    model, clip = build(), random_clip(EYES, 3, 4)
+    senses, fresh = begun(model, clip.at(0)), Senses(model)
+    for t in range(4):
+        senses.look(clip.at(t + 1), clip.action[:, t])
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.9)
+    stale = senses.state
+    senses.refresh(clip.rows(torch.tensor([2, 0])), torch.tensor([2, 0]))  # world 1 saw nothing whole of late
+    fresh.begin(clip.at(0))
+    for t in range(4):
+        fresh.look(clip.at(t + 1), clip.action[:, t])
+    for name, value in senses.state.items():
+        torch.testing.assert_close(value[[0, 2]], fresh.state[name][[0, 2]])
+        assert torch.equal(value[1], stale[name][1])
+    senses.refresh(clip.rows(slice(0, 0)), torch.zeros(0, dtype=torch.long))
+    assert len(next(iter(senses.state.values()))) == 3

@@ -114,3 +114,28 @@ def test_when_to_go_on_must_be_said() -> None:
         agent().begin(at(0.0), at(1.0), via=[at(2.0)])
     with pytest.raises(UserError, match="steps for 1 goals on the way, there are 2"):
         agent(via_steps=(4,)).begin(at(0.0), at(1.0), via=[at(2.0), at(3.0)])
+
+
+class Stretched(Track):
+    """Its eyes have learnt since: everything looks larger."""
+
+    scale = 1.0
+
+    def encode(self, obs: Obs, state: State | None = None, action: Tensor | None = None) -> State:
+        return {"x": self.scale * obs["state"]}
+
+
+def test_new_weights_change_the_unit_not_how_near_it_came() -> None:
+    model = Stretched(Track.Config(), Spec({"state": (1,)}, 1))
+    goals, start, now = [at(4.0, 8.0), at(10.0, 0.0)], at(0.0, 0.0), at(2.0, 8.0)
+    route = Route([model.encode(goal) for goal in goals], near=1.0)
+    for place in (start, now):
+        route.look(model, model.encode(place))
+    route.move_on(model, model.encode(now))  # the second world is at its goal on the way
+    before = route.closest
+    model.scale = 3.0
+    route.refresh([model.encode(goal) for goal in goals], model, model.encode(now))
+    assert torch.equal(route.closest, before) and route.at.tolist() == [0, 1]
+    assert route.goal["x"].tolist() == [[12.0], [0.0]] and route.energy.tolist() == [36.0, 576.0]
+    route.look(model, model.encode(at(3.0, 4.0)))
+    assert route.closest.tolist() == [1 / 16, 1 / 4]

@@ -65,6 +65,7 @@ def test_a_sentence_means_the_nearest_known_goal() -> None:
     [
         (Reach({"eye": A["state"]}), ASKED, "the goal lacks the sensor 'state'; there are: eye"),
         (Reach(at(1.0)), ASKED, r"the goal: sensor 'state' has shape \(1, 1\), the model was taught with \(2, 1\)"),
+        (Reach({"state": A["state"].numpy()}), ASKED, "sensor 'state' is of type ndarray: give tensors"),  # pyright: ignore
         (Reach(A, [at(1.0)]), replace(ASKED, via_energy=1.0), "a goal on the way: sensor 'state'"),
         (Reach(A, [B]), ASKED, r"goals on the way need .*via_steps, or"),
         (Reach(A, [B, C]), replace(ASKED, via_steps=(3,)), "steps for 1 goals on the way, there are 2"),

@@ -169,3 +169,20 @@ def test_what_could_not_be_answered_teaches_nothing() -> None:
     tutor = Tutor(Knows(late=True), lessons)
     tutor.begin(2, 0, 0, torch.device("cpu"))
     assert bool(tutor.decide(situation(2)).degraded.all()) and len(lessons) == 0
+
+
+class Fades(Knows):
+    """Finds the way at first only."""
+
+    def decide(self, situation: Situation, rows: Tensor | None = None, start: Tensor | None = None) -> Decision:
+        found = super().decide(situation, rows, start)
+        return found if self.asked == 1 else Decision(0 * found.actions, ~found.degraded, found.mode)
+
+
+def test_searches_that_found_nothing_are_not_among_those_whose_mean_is_taught() -> None:
+    lessons, asked = Lessons(), situation(8)
+    tutor = Tutor(Fades(), lessons, None, TutorConfig(searches=3))
+    tutor.begin(8, 0, 0, torch.device("cpu"))
+    tutor.decide(asked)
+    assert asked.setting.goal is not None
+    torch.testing.assert_close(lessons.all().action, best(SPEC, asked.state["place"], asked.setting.goal["place"]))

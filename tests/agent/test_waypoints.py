@@ -164,3 +164,14 @@ def test_what_makes_no_graph() -> None:
         Waypoints(places(3), CONFIG).begin(truth(maze()), places(3), 0, 0)
     with pytest.raises(UserError, match="sights of one number"):
         Waypoints({})
+
+
+def test_after_new_weights_places_are_believed_anew_and_the_next_episode_has_its_own_graph() -> None:
+    worlds, aims = maze(), Waypoints(places(), CONFIG)
+    model, start = truth(worlds), cells(maze(), (1, 1))
+    aims.begin(model, model.encode(start), 0, 0)
+    nodes, edges = aims.nodes, aims.edges
+    aims.refresh(model)  # an oracle has no weights: all is as it was
+    assert all(torch.equal(value, nodes[name]) for name, value in aims.nodes.items()) and aims.edges is edges
+    aims.begin(model, model.encode(start), 0, 0)
+    assert aims.edges is not edges and torch.equal(aims.edges, edges)

@@ -281,6 +281,18 @@ def test_the_layout_sensor_says_what_was_drawn():
     np.testing.assert_array_equal(obs["layout"], expected)
 
 
+def test_a_world_changes_between_episodes():
+    worlds, start = TwoRoomsVector(1), [[27.0, 44.0]]
+    push = np.array([[1.0, 0.0]], np.float32)
+    worlds.reset(options={"state": start})
+    assert worlds.step(push)[0]["state"][0, 0] < 28  # a wall
+    worlds.reset(options={"state": start, "variation_values": {"door": 44.0}})
+    assert worlds.step(push)[0]["state"][0, 0] == 31  # a door
+    worlds.config = worlds.config.model_copy(update={"speed": 2.0})  # as with twice the mass
+    worlds.reset(options={"state": start, "variation_values": {"door": 44.0}})
+    assert worlds.step(push)[0]["state"][0, 0] == 29
+
+
 def test_success_is_a_distance():
     worlds = TwoRoomsVector(2)
     state = np.array([[10.0, 10.0], [10.0, 10.0]])

@@ -13,6 +13,7 @@ from innerworld.agent.ensemble import Ensemble
 from innerworld.agent.explain import Explanation
 from innerworld.agent.foresight import Members, OneFuture, Sampled
 from innerworld.agent.guardrail import Guardrail
+from innerworld.agent.learning import OnTheJob, OnTheJobConfig
 from innerworld.agent.levels import Levels, TwoLevels, UpperConfig
 from innerworld.agent.memory import MemoryConfig, ShortTermMemory
 from innerworld.agent.monitors import Milestone, MilestoneConfig, Monitor, Stuck, StuckConfig
@@ -47,6 +48,8 @@ __all__ = [
     "Milestone",
     "MilestoneConfig",
     "Monitor",
+    "OnTheJob",
+    "OnTheJobConfig",
     "OneFuture",
     "Phrases",
     "Reach",

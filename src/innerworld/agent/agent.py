@@ -44,6 +44,8 @@ from innerworld.plan.constraints import each_step, free
 from innerworld.types import Obs, Spec, State, each
 from innerworld.world import WorldModel
 
+NOT_BEGUN = -1
+
 logger = logging.getLogger(__name__)
 
 
@@ -114,21 +116,25 @@ class Agent:
         self.cost: Judge = cost or Cost((GoalEnergy(power=config.power, every=config.every, shape=config.shape),))
         self.actor: Actor = actor or Searcher(planner, model.spec, again)
         self.configurator: Configurator = configurator or Director(
-            DirectorConfig(via_steps=config.via_steps, via_energy=config.via_energy)
+            DirectorConfig(via_steps=config.via_steps, via_energy=config.via_energy),
+            terms=self.cost.names if isinstance(self.cost, Cost) else None,
         )
         self.learner = learner
+        self._updates: int | None = None  # of the weights with which all is believed; none: nothing is yet
         for name, steps in (("execute", config.execute), ("every", config.every)):
             if steps > self.actor.horizon:
                 raise UserError(f"{name}={steps} is beyond the plan's {self.actor.horizon} steps")
         config.limits.check(self.action)
         self._safe = _safe_action(config.safe, model.spec, block)
         self._constrain = each_step(config.limits.constraint(), block)
-        if model.spec.discrete and self._constrain is not free:
-            raise UserError("choices cannot be constrained: limits are for continuous actions")
         self._finish = each_step(config.limits.finish(), block)
+        if model.spec.discrete and not (self._constrain is free and self._finish is free):
+            raise UserError("choices cannot be constrained: limits are for continuous actions")
         self.plan_ms: list[float] = []
         self.trouble: list[str] = []  # what went wrong in act, newest last
         self._warned = False
+        self.decision: Decision | None = None
+        self._left = NOT_BEGUN  # actions of the present block still to do
 
     @property
     def state(self) -> State:
@@ -158,7 +164,9 @@ class Agent:
         first world among all that share `seed`, when others play the rest. Raises `UserError` for what the model's eyes
         do not fit, and for a task that does not fit the model.
         """
+        self._left = NOT_BEGUN  # until all is begun: the task may be refused
         self.model.eval()
+        self._refresh()
         self.perception.begin(obs)
         b, device = len(self.perception.blind), self.perception.blind.device
         wanted: Task = Reach(task, via) if isinstance(task, Mapping) else task
@@ -167,9 +175,9 @@ class Agent:
         self.actor.begin(b, seed, first, device)
         if self.learner is not None:
             self.learner.begin(obs)
-            self._updates = self.learner.updates  # of the weights with which all is believed
+            self._updates = self.learner.updates
         self.setting = Setting(None)
-        self.decision: Decision | None = None
+        self.decision = None
         self.degraded = torch.zeros(b, dtype=torch.bool, device=device)
         self._futures: Sequence[Imagined] = ()  # what the decision leads to, where somebody looks at that
         self._decided_in: State = self.state  # the belief that it was made in
@@ -177,14 +185,16 @@ class Agent:
         self._due = 0  # steps of it to be executed before planning anew
         self._time = 0
         self._action: Tensor | None = None  # b (k a)   the block that is being done
-        self._left = 0  # actions of it still to do
+        self._left = 0
 
     @torch.no_grad()
     def act(self, obs: Obs) -> Tensor:
         """The next action of every world, `b a`; `obs` is what is seen now (at first: what `begin` saw).
 
-        Within a block nothing is looked at.
+        Within a block nothing is looked at. Raises `UserError` where nothing has begun.
         """
+        if self._left == NOT_BEGUN:
+            raise UserError("an agent must begin before it can act: call begin with what is seen first, and a task")
         if self._left == 0:
             self._action = self._answer(obs)
             self._left = self.block
@@ -252,16 +262,19 @@ class Agent:
                 logger.warning("the agent does the safe action (told once, see Agent.trouble): %s", self.trouble[0])
             self.degraded = torch.ones_like(self.degraded)
             self._due, self._time = 0, self._time + 1
+            self._futures = ()  # for the decision is not what was done
             return self._still(len(self.degraded), 1)[:, 0]
 
     def _choose(self, obs: Obs) -> Tensor:
         """Look, believe, plan where a plan is due, remember: the next step of it."""
         began = time.perf_counter()
+        self._refresh()  # it may have learnt since
         if self._action is not None:
             self.perception.look(obs, self._action)
         self.configurator.look(self.state)
-        if self._action is not None:
-            self._learn(obs, self._action)
+        if self._action is not None and self.learner is not None:
+            self.learner.notice(obs, self._action)
+            self._refresh()
         foreseen = self._foreseen()
         if self._due == 0:
             self._think(began)
@@ -272,17 +285,15 @@ class Agent:
         self._time += 1
         return action
 
-    def _learn(self, obs: Obs, action: Tensor) -> None:
-        """Tell the learner; where the weights have changed, all is believed and planned anew."""
-        if self.learner is None:
+    def _refresh(self) -> None:
+        """Where the learner has changed the weights, believe and plan all anew."""
+        if self.learner is None or self._updates in (None, self.learner.updates):
             return
-        self.learner.notice(obs, action)
-        if self.learner.updates != self._updates:
-            self._updates = self.learner.updates
-            (clip, rows), device = self.learner.lately(), self.degraded.device
-            self.perception.refresh(clip.to(device), rows.to(device))
-            self.configurator.refresh(self.state)
-            self._futures, self._due = (), 0
+        self._updates = self.learner.updates
+        (clip, rows), device = self.learner.lately(), self.degraded.device
+        self.perception.refresh(clip.to(device), rows.to(device))
+        self.configurator.refresh(self.state)
+        self._futures, self._due = (), 0
 
     def _think(self, began: float) -> None:
         since = time.perf_counter()
@@ -304,17 +315,19 @@ class Agent:
         kept = self._ahead[:, : actions.shape[1]]
         if kept.shape[1] < actions.shape[1]:
             kept = torch.cat([kept, self._still(len(kept), actions.shape[1] - kept.shape[1])], dim=1)
-        actions = torch.where(decision.degraded[:, None, None], kept, actions)
+        none = decision.degraded | ~actions.flatten(1).isfinite().all(dim=1)
+        actions = torch.where(none[:, None, None], kept, actions)
         actions, unsafe = self._within_bounds(actions, decision.spare)
-        self.degraded = decision.degraded | unsafe
+        self.degraded = none | unsafe
         self.decision, self._decided_in = replace(decision, actions=actions, degraded=self.degraded), self.state
         self._ahead = actions
         self._due = self._begun = min(self.config.execute, actions.shape[1])
         self.actor.done(self._due, actions)
 
     def _within_bounds(self, actions: Tensor, spare: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The plans `b h a`, but the best candidate that was tried where one crosses a hard bound under the model, and
-        the safe action where that does, too: those rows, `b`, and what they lead to is noted."""
+        """The plans `b h a`, but the best candidate that was tried where one crosses a hard bound under the model, the
+        safe action where that does, too, and what crosses least where all do: and rows `b` that have no plan that
+        holds. What they lead to is noted."""
         unsafe = torch.zeros_like(self.degraded)
         if not (self.cost.bounded or self.configurator.watches):
             self._futures = ()
@@ -322,14 +335,21 @@ class Agent:
         self._futures = self._imagined(actions)
         if not self.cost.bounded:
             return actions, unsafe
-        instead = [] if spare is None else [self._finish(spare)]
-        for other in (*instead, self._still(*actions.shape[:2])):
-            unsafe = self.cost.breach(self._futures)[:, 0] > 0
-            if not bool(unsafe.any()):
-                return actions, unsafe
-            actions = torch.where(unsafe[:, None, None], other, actions)
-            self._futures = self._imagined(actions)
+        breach = self.cost.breach(self._futures)[:, 0]
+        if not bool((breach > 0).any()):
+            return actions, unsafe
+        if spare is not None:
+            actions, breach = self._safer(actions, breach, self._finish(spare))
+        unsafe = breach > 0
+        actions, _ = self._safer(actions, breach, self._still(*actions.shape[:2]))
+        self._futures = self._imagined(actions)
         return actions, unsafe
+
+    def _safer(self, actions: Tensor, breach: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
+        """Of each row the plan `b h a` that crosses less, the first where both do alike; and by how much it does."""
+        others = self.cost.breach(self._imagined(other))[:, 0]
+        less = others < breach
+        return torch.where(less[:, None, None], other, actions), torch.where(less, others, breach)
 
     def _imagined(self, actions: Tensor) -> Sequence[Imagined]:
         """What plans `b h a` lead to (n = 1)."""
@@ -394,8 +414,10 @@ def _safe_action(safe: Sequence[float], spec: Spec, block: int) -> Tensor:
     """The safe action of a whole block, `1 1 (k a)`."""
     action = torch.zeros(spec.action // block)
     if safe:
-        if len(safe) != len(action) or max(map(abs, safe)) > 1:
+        if len(safe) != len(action) or not all(abs(number) <= 1 for number in safe):
             raise UserError(f"safe={tuple(safe)} is no action: give {len(action)} numbers in [-1, 1]")
+        if spec.discrete and sorted(safe) != sorted([1.0] + [0.0] * (len(action) - 1)):
+            raise UserError(f"safe={tuple(safe)} is no choice: give {len(action)} numbers, one of them 1, the others 0")
         action = torch.tensor(safe)
     elif spec.discrete:
         action[0] = 1  # the first choice

@@ -71,6 +71,8 @@ class Director:
     def begin(self, task: Task, model: WorldModel, state: State, seed: int = 0, first: int = 0) -> None:
         """A task for every world, and what is believed at first, each `b ...`. Raises `UserError` for a task that the
         model cannot serve."""
+        if not isinstance(task, Task):
+            raise UserError(f"{task!r} is no task: give an observation as a goal, or a task, for example Maximise()")
         some = next(iter(state.values()))
         self._model, self._b, self._device = model, len(some), some.device
         asked = Asked(

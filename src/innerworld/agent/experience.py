@@ -83,15 +83,15 @@ class Experience:
     def lately(self, most: int) -> tuple[Clip, Tensor]:
         """What was seen up to now, of the worlds (indices) that saw something just now: clips of one length for all of
         them, `most` actions at most."""
-        assert self._now is not None
-        worlds = (self._now >= self.oldest).nonzero()[:, 0]
-        length, chain = 0, self._now[worlds]
+        now = torch.zeros(0, dtype=torch.long) if self._now is None else self._now
+        worlds = (now >= self.oldest).nonzero()[:, 0]
+        length, chain = 0, now[worlds]
         while length < most and len(worlds):
             chain = self._before(chain)
             if bool((chain == NONE).any()):
                 break
             length += 1
-        return self._clip(self._now[worlds], length), worlds
+        return self._clip(now[worlds], length), worlds
 
     @property
     def oldest(self) -> int:

@@ -171,7 +171,10 @@ def _chosen(told: Explanation) -> str:
     values = ", ".join(f"{value:+.2f}" for value in told.action)
     action = f"({values})" if told.choice is None else f"choice {told.choice}"
     if told.degraded:
-        return f"{action}, for want of a plan that may be done: the last good one goes on, else this is the safe action"
+        lack = f"{action}, for want of a plan that may be done: the last good one goes on, else this is the safe action"
+        return lack + (
+            f"; even this crosses a guardrail by {told.breach:.3g} under the model" if told.breach > 0 else ""
+        )
     if told.breach > 0:
         return f"{action}, although the plan crosses a guardrail by {told.breach:.3g} under the model"
     if told.mode == 1:

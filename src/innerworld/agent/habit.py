@@ -11,12 +11,13 @@ from typing import Protocol, runtime_checkable
 
 import torch
 from pydantic import Field
-from torch import Tensor
+from torch import Generator, Tensor
 
 from innerworld.agent.modules import Decision, Situation
 from innerworld.agent.react import BeliefPolicy
 from innerworld.config import Config
-from innerworld.plan import Cost, Plan, shift
+from innerworld.errors import UserError
+from innerworld.plan import Cost, Plan, generators, shift
 from innerworld.policy.habit import Habit
 from innerworld.types import Spec, State, each
 from innerworld.world import WorldModel
@@ -54,14 +55,18 @@ class Reflex:
     """Mode-1: do what the policy says. The first step takes one forward pass, later ones are dreamt with the model.
 
     A habit is told the goal; any other `policy` is a function of the belief, for tasks without one. An agent that
-    executes several steps of a decision needs a `horizon` of as many.
+    executes several steps of a decision needs a `horizon` of as many. `noise` is the deviation of noise on the first of
+    them, in action units: a policy that always does the same may stand still beside its goal for ever. Raises
+    `UserError` for noise on choices.
     """
 
-    def __init__(self, policy: Habit | BeliefPolicy, spec: Spec, horizon: int = 1) -> None:
-        self.policy, self.spec, self.horizon = policy, spec, horizon
+    def __init__(self, policy: Habit | BeliefPolicy, spec: Spec, horizon: int = 1, noise: float = 0.0) -> None:
+        if noise and spec.discrete:
+            raise UserError("noise is for continuous actions, these are choices: leave it out")
+        self.policy, self.spec, self.horizon, self.noise = policy, spec, horizon, noise
 
     def begin(self, b: int, seed: int, first: int, device: torch.device) -> None:
-        """A reflex remembers nothing and draws nothing."""
+        self._rng: list[Generator] = generators(seed, first + b, device)[first:] if self.noise else []
 
     def decide(self, situation: Situation) -> Decision:
         return self.advise(situation)[0]
@@ -77,7 +82,7 @@ class Reflex:
         actions = first[:, None]
         if self.horizon > 1:
             actions = self.dream(model, state, goal, self.horizon)
-        actions = situation.constrain(actions)
+        actions = situation.constrain(self._noisy(actions))
         lost = ~actions.flatten(1).isfinite().all(dim=1)
         actions = torch.where(lost[:, None, None], still(actions, self.spec), actions)
         return Decision(actions, lost, torch.ones_like(doubt)), doubt
@@ -90,7 +95,17 @@ class Reflex:
 
     def done(self, steps: int, decided: Tensor) -> None: ...
 
-    def keep(self, rows: Tensor) -> None: ...
+    def keep(self, rows: Tensor) -> None:
+        if self.noise:
+            self._rng = [self._rng[int(row)] for row in rows]
+
+    def _noisy(self, actions: Tensor) -> Tensor:
+        """Actions `b h a` with noise on the first one, each row's its own."""
+        if not self.noise:
+            return actions
+        draws = [torch.empty_like(actions[0, 0]).normal_(generator=rng) for rng in self._rng]
+        first = (actions[:, 0] + self.noise * torch.stack(draws)).clamp(-1, 1)
+        return torch.cat([first[:, None], actions[:, 1:]], dim=1)
 
     def _goal(self, model: WorldModel, goal: State | None) -> Tensor | None:
         return None if goal is None or not isinstance(self.policy, Habit) else model.features(goal)
@@ -183,7 +198,7 @@ class TwoModes:
 
     def _joined(self, reaction: Decision, found: Decision, rows: Tensor) -> Decision:
         """What was `found` for some rows in time, among the reactions of all."""
-        use, rows = ~found.degraded, rows[~found.degraded]
+        searched, use, rows = rows, ~found.degraded, rows[~found.degraded]
         h = found.actions.shape[1]
         actions = longer(reaction.actions, h, self.reflex.spec)
 
@@ -196,7 +211,9 @@ class TwoModes:
             unknown = actions.new_full((len(actions),), torch.nan)
             history = unknown[:, None].expand(-1, plan.history.shape[1])
             plan = Plan(joined, put(unknown, plan.cost), put(history, plan.history), plan.evaluations)
-        spare = None if found.spare is None else put(actions, found.spare)
+        spare = found.spare  # of those that came too late as well: a reaction may break a guardrail
+        if spare is not None:
+            spare = actions.index_put((searched,), spare.to(actions.dtype))
         degraded = put(reaction.degraded, torch.zeros_like(found.degraded))
         return Decision(joined, degraded, put(reaction.mode, found.mode), plan, spare)
 

@@ -23,8 +23,8 @@ from innerworld.agent.critic import Past, TrainableCritic
 from innerworld.agent.experience import Experience
 from innerworld.config import Config
 from innerworld.errors import UserError
-from innerworld.types import Clip, Obs
-from innerworld.world import WorldModel
+from innerworld.types import Clip, Obs, each
+from innerworld.world import WorldModel, flatten
 
 NAME = "learning"  # of its files
 LOOKS_BACK = 32  # actions along which a belief is made anew, at most
@@ -47,8 +47,8 @@ class OnTheJobConfig(Config):
     )
     ruin: float | None = Field(
         default=2.0,
-        description="loss on held-out old experience, as a multiple of the first, at which an update is taken back; "
-        "null: whatever is finite may be forgotten",
+        description="loss, or error of foresight, on held-out old experience, as a multiple of the first, at which "
+        "an update is taken back; null: whatever is finite may be forgotten",
         gt=1,
     )
     sights: int = Field(default=20_000, description="recent sights that are kept at most, of all worlds together", ge=2)
@@ -91,14 +91,14 @@ class OnTheJob:
         self.frozen = False
         self.updates = 0  # how often the weights have changed
         self.why: list[str] = []  # updates that were taken back, newest last
-        self.told: dict[str, float] = {}  # of the last update: loss, recent clips, loss on what is held out
+        self.told: dict[str, float] = {}  # of the last update: loss, recent clips, what became of old experience
         self.experience = Experience(model.spec, config.sights, config.mebibytes)
         self._learnt = _chosen(model, config.only)
         self._optimiser = self._fresh()
         self._tried = self._looks = 0  # updates; looks since the last one
         self._earned, self._ended = torch.zeros(0), torch.zeros(0, dtype=torch.bool)  # b   since the last look
-        self._first = None if held_out is None else self._remembered(held_out)
-        if self._first is not None and not math.isfinite(self._first):
+        self._first = self._remembered()  # of old experience, before anything was learnt
+        if not math.isfinite(self._first.get("loss", 0.0)):
             raise UserError("the model's loss on the held-out experience is not finite: give other clips")
 
     # ------------------------------------------------------------------ what happens
@@ -157,8 +157,8 @@ class OnTheJob:
         self._tried += 1
         with _as_it_was(self.model), self._random(self._tried):
             loss = self._fit()
-        wrong, held_out = self._judged(loss)
-        self.told = {"loss": loss, "recent": float(recent), "held_out": held_out}
+        wrong, kept = self._judged(loss)
+        self.told = {"loss": loss, "recent": float(recent)} | {f"old {name}": value for name, value in kept.items()}
         if wrong:
             self._take_back(good, wrong)
         else:
@@ -197,19 +197,18 @@ class OnTheJob:
             clip = _together(clip, self.old(step, old))
         return clip.to(next(self.model.parameters()).device)
 
-    def _judged(self, loss: float) -> tuple[str, float]:
-        """What is wrong with an update, empty: nothing; and the loss on what is held out, NaN: nothing is."""
+    def _judged(self, loss: float) -> tuple[str, dict[str, float]]:
+        """What is wrong with an update, empty: nothing; and what became of old experience, where some is held out."""
         if not math.isfinite(loss):
-            return "the loss or its gradient was not finite", math.nan
+            return "the loss or its gradient was not finite", {}
         if not all(bool(value.isfinite().all()) for value in self._learnt.values()):
-            return "weights were not finite", math.nan
-        if self.held_out is None or self._first is None:
-            return "", math.nan
-        now = self._remembered(self.held_out)
-        limit = math.inf if self.config.ruin is None else self.config.ruin * abs(self._first)
-        if now < limit:
-            return "", now
-        return f"the loss on old experience rose from {self._first:.4g} to {now:.4g}", now
+            return "weights were not finite", {}
+        now, wrong = self._remembered(), ""
+        for name, value in now.items():
+            first = self._first[name]
+            if self.config.ruin is not None and math.isfinite(first) and not value < self.config.ruin * abs(first):
+                wrong = wrong or f"the {name} on old experience rose from {first:.4g} to {value:.4g}"
+        return wrong, now
 
     def _take_back(self, good: dict[str, Tensor], wrong: str) -> None:
         """The weights from before, and an optimiser without the momentum that led astray, half as fast."""
@@ -220,11 +219,19 @@ class OnTheJob:
             logger.warning("%s (told once, see OnTheJob.why)", self.why[0])
 
     @torch.no_grad()
-    def _remembered(self, clip: Clip) -> float:
-        """The loss on old experience, drawn alike each time."""
-        with _as_it_was(self.model), self._random(0):
-            self.model.eval()
-            return float(self.model.loss(clip.to(next(self.model.parameters()).device))[0])
+    def _remembered(self) -> dict[str, float]:
+        """On held-out old experience: the loss, drawn alike each time, and how far what is foreseen of a step is from
+        what is seen then, as a share of standing still; in a loss of many parts that one may be small."""
+        if self.held_out is None:
+            return {}
+        model, clip = self.model, self.held_out.to(next(self.model.parameters()).device)
+        with _as_it_was(model), self._random(0):
+            model.eval()
+            loss, states = model.loss(clip)[0], model.watch(clip)
+            before, after = (flatten(each(lambda value, t=t: value[:, t : t + clip.length], states), 2) for t in (0, 1))
+            expected = model.predict(before, clip.action.flatten(0, 1))
+            error = model.energy(expected, after).mean() / model.energy(before, after).mean()
+        return {"loss": float(loss), "foresight error": float(error)}
 
     @contextmanager
     def _random(self, number: int) -> Iterator[None]:
@@ -249,7 +256,12 @@ class OnTheJob:
                 tensors[f"optimiser.{key}.{name}"] = value
         tensors |= {"earned": self._earned, "ended": self._ended}
         counts = {"updates": self.updates, "tried": self._tried, "looks": self._looks}
-        told = {"frozen": self.frozen, "first": self._first, "why": self.why, "told": list(self.told.items())}
+        told = {
+            "frozen": self.frozen,
+            "first": list(self._first.items()),
+            "why": self.why,
+            "told": list(self.told.items()),
+        }
         saved.write(folder, NAME, tensors, counts | told)
 
     def load(self, folder: Path | str) -> None:
@@ -262,7 +274,7 @@ class OnTheJob:
         kept = {name.removeprefix("experience."): value for name, value in tensors.items() if "experience." in name}
         self.experience.restore(kept)
         self.updates, self._tried, self._looks = (int(told[name]) for name in ("updates", "tried", "looks"))
-        self.frozen, self._first, self.why = bool(told["frozen"]), told["first"], list(told["why"])
+        self.frozen, self._first, self.why = bool(told["frozen"]), dict(told["first"]), list(told["why"])
         self._optimiser = self._fresh()
         for key in sorted(tensors):
             if key.startswith("optimiser."):

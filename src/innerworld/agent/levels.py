@@ -8,6 +8,7 @@ import torch
 from pydantic import Field
 from torch import Generator, Tensor
 
+from innerworld.agent.careful import Careful
 from innerworld.agent.cost import Shape, goal_cost
 from innerworld.config import Config
 from innerworld.errors import UserError
@@ -57,7 +58,7 @@ class Levels:
         def cost(codes: Tensor) -> Tensor:
             return far(codes) + upper.effort * codes.square().mean(dim=(-1, -2))
 
-        plan = self.planner(cost, self._start, self._rng)
+        plan = self.planner(Careful(cost, None), self._start, self._rng)  # a row that is lost must not stop the others
         self._start = plan.actions
         way = self.above.imagine(here, plan.actions[:, None])["z"][:, 0]  # b h d
         next, left = way[:, 0], self._away(way, goal["z"])

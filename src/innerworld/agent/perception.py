@@ -92,7 +92,7 @@ class Senses:
 
     @torch.no_grad()
     def refresh(self, clip: Clip, rows: Tensor) -> None:
-        """The model's weights have changed: in these worlds (indices) believe anew what was seen up to now, along `clip`.
+        """The model's weights have changed: believe anew what these worlds (indices) saw up to now, along `clip`.
 
         The others keep their belief. What is a usual surprise has to settle again.
         """

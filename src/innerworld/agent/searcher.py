@@ -50,7 +50,7 @@ class Searcher:
         try:
             plan = planner(careful, start, rng, self.spec.discrete, situation.constrain)
         except Late:
-            return self._none(start)
+            return self._none(start, careful.best())
         finally:
             self._longest_s = careful.longest_s
         actions, degraded = careful.lost(plan)
@@ -78,9 +78,10 @@ class Searcher:
     def _cold(self, b: int, device: torch.device, steps: int | None = None) -> Tensor:
         return cold(b, steps or self.horizon, self.spec.action, self.spec.discrete, device)
 
-    def _none(self, start: Tensor) -> Decision:
+    def _none(self, start: Tensor, spare: Tensor | None) -> Decision:
         late = torch.ones(len(start), dtype=torch.bool, device=start.device)
-        return Decision(torch.zeros_like(start), late, torch.full(late.shape, 2.0, device=start.device))
+        mode = torch.full(late.shape, 2.0, device=start.device)
+        return Decision(torch.zeros_like(start), late, mode, spare=spare)
 
 
 def _as_set(planner: Planner, setting: Setting, horizon: int) -> Planner:

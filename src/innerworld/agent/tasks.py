@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor
 
 from innerworld.agent.phrases import Phrases
 from innerworld.agent.route import check_via
@@ -41,6 +43,7 @@ class Asked:
     rewarded: Callable[[], bool] = lambda: True  # the model tells a reward
 
 
+@runtime_checkable
 class Task(Protocol):
     """Something that can be wanted."""
 
@@ -175,6 +178,9 @@ def check_sight(spec: Spec, seen: Obs, b: int, what: str) -> None:
     for name, shape in spec.obs.items():
         if name not in seen:
             raise UserError(f"{what} lacks the sensor {name!r}; there are: {', '.join(seen)}")
+        if not isinstance(seen[name], Tensor):
+            kind = type(seen[name]).__name__
+            raise UserError(f"{what}: sensor {name!r} is of type {kind}: give tensors, for example torch.from_numpy(x)")
         if tuple(seen[name].shape) != (b, *shape):
             found = tuple(seen[name].shape)
             raise UserError(f"{what}: sensor {name!r} has shape {found}, the model was taught with {(b, *shape)}")

@@ -73,7 +73,7 @@ class GoalEnergy(Term):
         return True
 
     def __call__(self, future: Imagined) -> Tensor:
-        energy = energies(future, self.every)
+        energy = energies(future, min(self.every, future.actions.shape[2]))  # of a short plan at least its end
         smallest = torch.finfo(energy.dtype).tiny  # the root of zero has no gradient
         return energy.clamp_min(smallest).pow(self.power)
 
@@ -191,8 +191,6 @@ def energies(future: Imagined, every: int = 1) -> Tensor:
     b, n, steps = future.actions.shape[:3]
     states = each(lambda value: value[:, :, every - 1 :: every], future.states)  # b n h ...
     h = len(range(every - 1, steps, every))
-    if not h:
-        raise UserError(f"every={every} looks at none of {steps} imagined steps: give at most {steps}")
     goals = {name: future.goal[name][:, None, None].expand(b, n, h, *future.goal[name].shape[1:]) for name in states}
     return future.model.energy(flatten(states, 3), flatten(goals, 3)).reshape(b, n, h)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -48,6 +49,8 @@ class Tutor:
 
     def begin(self, b: int, seed: int, first: int, device: torch.device) -> None:
         self.teacher.begin(b, seed, first, device)
+        if self.pupil is not None:
+            self.pupil.begin(b, seed, first, device)
         self._dice: list[Generator] = generators(seed + 1, first + b)[first:]
         self._taught: Tensor | None = None  # b h a   what the teacher would have done, `_since` steps ago
         self._since = 0
@@ -66,6 +69,8 @@ class Tutor:
 
     def keep(self, rows: Tensor) -> None:
         self.teacher.keep(rows)
+        if self.pupil is not None:
+            self.pupil.keep(rows)
         self._dice = [self._dice[int(row)] for row in rows]
         self._taught = None if self._taught is None else self._taught[rows]
 
@@ -74,7 +79,7 @@ class Tutor:
         found = self.teacher.decide(situation)
         others = [self.teacher.decide(situation) for _ in range(self.config.searches - 1)]
         self._taught, self._since = found.actions, 0
-        self._note(situation, found, torch.stack([each_found.actions for each_found in (found, *others)]).mean(dim=0))
+        self._note(situation, found, _mean((found, *others)))
         if self.pupil is None:
             return found
         own = self.pupil.decide(situation)
@@ -99,6 +104,13 @@ class Tutor:
         within = min(self.config.within, features.shape[1] - 1)
         if within and aim is not None:
             self.lessons.add(hindsight(features, actions[:, :-1], within))
+
+
+def _mean(decisions: Sequence[Decision]) -> Tensor:
+    """The mean of several answers, of each row those that were found: `b h a`; zeros where none was."""
+    found = torch.stack([(~decision.degraded).to(decision.actions.dtype) for decision in decisions])  # s b
+    actions = torch.stack([decision.actions for decision in decisions])  # s b h a
+    return (actions * found[..., None, None]).sum(dim=0) / found.sum(dim=0).clamp(min=1)[:, None, None]
 
 
 def _along(model: WorldModel, state: State, actions: Tensor) -> Tensor:

@@ -206,5 +206,5 @@ def _readings(told: WhatIf) -> list[str]:
 
 
 def _sights(told: WhatIf) -> str:
-    found = [f"{name} by {values[-1]:.3g}" for name, values in told.sensors.items()]
+    found = [f"{name} by {values[-1]:.3g}" for name, values in told.sensors.items() if values[-1]]
     return f"Seen at the end they differ: {', '.join(found)} on average." if found else ""

@@ -172,6 +172,12 @@ def _evolve() -> Verb:
     return EVOLVE
 
 
+def _agent() -> Verb:
+    from innerworld.cli.agent import AGENT
+
+    return AGENT
+
+
 def _understand() -> Verb:
     from innerworld.cli.understand import UNDERSTAND
 
@@ -182,6 +188,18 @@ def _surprise() -> Verb:
     from innerworld.cli.surprise import SURPRISE
 
     return SURPRISE
+
+
+def _compare() -> Verb:
+    from innerworld.cli.compare import COMPARE
+
+    return COMPARE
+
+
+def _benchmark() -> Verb:
+    from innerworld.cli.benchmark import BENCHMARK
+
+    return BENCHMARK
 
 
 def _models() -> Verb:
@@ -227,8 +245,11 @@ VERBS: dict[str, tuple[str, Callable[[], Verb]]] = {
     "evaluate": ("judge a taught model: what it foresees, what it knows, where it gets", _evaluate),
     "evolve": ("evolve a linear controller for a taught model, in its dream or in its world", _evolve),
     "play": ("watch a taught policy in its world, beside what its model imagines and dreams", _play),
+    "agent": ("put a whole mind around a taught model, let it act, and hear why it did what it did", _agent),
     "understand": ("what a probe on frozen eyes can name in labelled films", _understand),
     "surprise": ("show a taught model possible and impossible films, and count which surprise it", _surprise),
+    "compare": ("teach families alike, ask them the same questions, and write one table and one page", _compare),
+    "benchmark": ("judge a taught model on a published benchmark of physics: Physion, PhysBench", _benchmark),
     "models": ("the families of world models there are", _models),
     "envs": ("the worlds there are", _envs),
     "planners": ("the planners there are", _planners),

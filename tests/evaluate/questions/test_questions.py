@@ -11,6 +11,7 @@ import torch
 
 from innerworld import models
 from innerworld.data import Store
+from innerworld.envs.named import ENVS
 from innerworld.errors import UserError
 from innerworld.evaluate.exam import Exam
 from innerworld.evaluate.inverse import InverseConfig
@@ -21,7 +22,7 @@ from innerworld.evaluate.questions.control import CONTROL
 from innerworld.evaluate.questions.controllability import CONTROLLABILITY
 from innerworld.evaluate.questions.prediction import PREDICTION, foreseen
 from innerworld.evaluate.questions.probing import PROBING
-from innerworld.evaluate.questions.surprise import SURPRISE
+from innerworld.evaluate.questions.surprise import DIMENSIONS, SURPRISE
 from innerworld.world import WorldModel
 
 Ask = Callable[..., Exam]
@@ -103,6 +104,13 @@ def test_where_a_question_does_not_apply_it_says_why(exam: Ask, store_elsewhere:
     assert "no `state`" in PROBING.ask(replace(exam(), store=log)).skipped
     nowhere = replace(exam().lab, goal_worlds=_no_goals)
     assert CONTROL.ask(replace(exam(), lab=nowhere)).skipped == "no goals here"
+    untold = replace(exam().lab, tasks=_no_goals)  # worlds with goals, but none can be drawn of this data
+    assert CONTROL.ask(replace(exam(), lab=untold)).skipped == "no goals here"
+
+
+def test_the_worlds_whose_films_surprise_are_worlds_that_can_be_named() -> None:
+    """A store tells its world by the name that it was collected with."""
+    assert set(DIMENSIONS) <= set(ENVS)
 
 
 def test_every_question_is_named_as_it_is_asked() -> None:

@@ -38,6 +38,11 @@ def test_a_kill_changes_no_number(small: Small, here: Any, tmp_path: Path, monke
     compete(plan, pieces, here())
     one, other = (read_results(plan, folder).rows() for folder in (tmp_path / "whole", pieces))
     assert one == other and len(one) > 40 and all(row.status == "answered" for row in one)
+    taught = [read_run(pieces, each) for each in plan.cells()]
+    assert not any(run["interrupted"] or run["waits"] for run in taught)  # none was stopped while it was taught
+    answer_file(pieces, plan.cells()[0], "probing").unlink()
+    compete(plan, pieces, here())
+    assert [read_run(pieces, each) for each in plan.cells()] == taught  # to load is not to train
     compete(plan, pieces, here(0))  # nothing is left to do
 
 

@@ -15,7 +15,17 @@ from innerworld.recipes.compare.cell import Found
 from innerworld.recipes.compare.page import page, write_all
 from innerworld.recipes.compare.plan import Plan
 from innerworld.recipes.compare.results import Results, ranks, write_rows
-from innerworld.recipes.compare.tables import by_world, commands, duels, gaps, markdown, overview, spent
+from innerworld.recipes.compare.tables import (
+    INTERVALS,
+    by_world,
+    commands,
+    duels,
+    gaps,
+    markdown,
+    overview,
+    spent,
+    sure,
+)
 from innerworld.report import render
 
 Small = Callable[..., Plan]
@@ -78,6 +88,49 @@ def test_every_gap_is_named(results: Results) -> None:
     assert ["good", "two_rooms", "0, 1", "consistency", "skipped", "it draws no pictures"] in rows and len(rows) == 3
     open_ones = gaps(Results(results.plan, {}, {})).rows
     assert len(open_ones) == 8 and all(row[4] == "open" for row in open_ones)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "why"),
+    [
+        ({"energy": 1.0}, "it has no probe_r2 here, only numbers beside it"),
+        ({"probe_r2": math.nan}, "its probe_r2 is not a finite number"),
+    ],
+)
+def test_an_answer_without_the_number_that_ranks_is_a_gap(results: Results, metrics: dict, why: str) -> None:
+    """Or a run that went astray would leave the mean to those that did not, and nobody would see it."""
+    along = Along("steps", "error", ((1.0, 0.5), (2.0, 0.7)))
+    found = Found(metrics, curves={"Errors": along})
+    changed = Results(results.plan, {**results.answers, ("good", "paddle", 1, "probing"): found}, results.runs)
+    assert ["good", "paddle", "1", "probing", "not ranked", why] in gaps(changed).rows
+    assert sum(row.metric in metrics for row in changed.rows() if (row.entry, row.seed) == ("good", 1)) == (
+        1 if "energy" in metrics else 2
+    )
+    alone = Results(results.plan, {("good", "paddle", 1, "probing"): found}, {})
+    assert "Errors: paddle" in render(page(alone, Path()))  # what it drew is shown all the same
+
+
+def test_what_few_seeds_are_worth_is_told(results: Results) -> None:
+    assert "about half" in overview(results).note
+    assert "three of four" in sure(3) and "too narrow" in sure(5) and sure(10) == INTERVALS
+
+
+def test_who_waited_and_who_was_interrupted_is_told(results: Results) -> None:
+    assert spent(results).note == ""
+    runs = {
+        key: {**run} | ({"waits": True, "interrupted": True} if key[0] == "poor" else {})
+        for key, run in results.runs.items()
+    }
+    table = spent(Results(results.plan, results.answers, runs))
+    assert table.note.startswith("Of poor a part has learnt nothing")
+    assert [row[5].startswith("at least ") for row in table.rows] == [False, False, True, True]
+
+
+def test_steps_of_different_length_are_told(results: Results, small: Small) -> None:
+    assert "Beware" not in overview(results).note
+    entries = small(["good=jepa", "poor=rssm frame_skip=2"]).entries
+    plan = results.plan.model_copy(update={"entries": entries})
+    assert "good 1, poor 2" in overview(Results(plan, results.answers, results.runs)).note
 
 
 def test_tables_hold_the_numbers_and_their_intervals(results: Results) -> None:

@@ -15,9 +15,9 @@ def ask(exam: Exam) -> Answer:
     """
     try:
         worlds = exam.lab.goal_worlds(exam.config.goals)
-    except UserError as error:
+        tasks = exam.lab.tasks(worlds)
+    except UserError as error:  # of the data, whoever is asked
         return skip(str(error))
-    tasks = exam.lab.tasks(worlds)
 
     def beside() -> dict[str, float]:
         """Those whose success does not depend on the model."""

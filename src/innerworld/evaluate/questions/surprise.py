@@ -6,7 +6,7 @@ from innerworld.data.matched import PhysicsFilms
 from innerworld.evaluate.exam import Answer, Exam, Question, skip
 from innerworld.evaluate.surprise import SurpriseConfig, last_frame_score, pairwise, score_of
 
-DIMENSIONS = {"physics": 2, "physics_3d": 3}
+DIMENSIONS = {"physics_2d": 2, "physics_3d": 3}
 
 
 def ask(exam: Exam) -> Answer:
@@ -15,7 +15,7 @@ def ask(exam: Exam) -> Answer:
     With `_random` of random weights and with `_last` of one who expects the last frame again. Only of models of the
     physics worlds, whose films these are.
     """
-    dimensions = DIMENSIONS.get(exam.store.meta.about.env)
+    dimensions = DIMENSIONS.get(exam.store.meta.about.env or "")
     if dimensions is None:
         return skip(f"films of {' and '.join(DIMENSIONS)} alone; the data is of {exam.store.meta.about.env or 'a log'}")
     sensor = next(iter(exam.model.spec.images()), None)

@@ -14,6 +14,7 @@ from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -82,11 +83,12 @@ def sit(home: Path, plan: Plan, command: str, cell: Cell) -> None:
         return
     run = home / "runs" / cell.folder
     lesson = lesson_of(home, plan, cell)
-    began = time.process_time()
+    began, goes_on = time.process_time(), checkpoint.exists(run)
     try:
-        model = teach(lesson, run, quiet=True, resume=checkpoint.exists(run), command=command)
+        model = teach(lesson, run, quiet=True, resume=goes_on, command=command)
         assert isinstance(model, WorldModel), "entries are of MODELS"
-        _note_run(home, cell, model, time.process_time() - began)
+        if not read_run(home, cell):  # else it was only loaded, which is no training
+            _note_run(home, cell, model, time.process_time() - began, goes_on)
         store = Store.open(lesson.data)
     except Exception as error:
         failure = _line(error)
@@ -147,7 +149,11 @@ def read_answer(home: Path, cell: Cell, question: str) -> Found | None:
 
 
 def read_run(home: Path, cell: Cell) -> dict[str, Any]:
-    """What is known of a run that was taught: its parameters, CPU seconds; empty where it was not."""
+    """What is known of a run that was taught; empty where it was not.
+
+    Among others CPU `seconds`, of the last part alone where it was `interrupted`; and whether a part of the model still
+    `waits` for another to be taught, so that it has learnt nothing.
+    """
     try:
         return json.loads((home / "answers" / cell.folder / "run.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -155,13 +161,17 @@ def read_run(home: Path, cell: Cell) -> dict[str, Any]:
 
 
 def read_films(home: Path, cell: Cell, question: str) -> dict[str, list[tuple[str, NDArray[Any]]]]:
-    """The films of an answer, by their captions: the panels, each a title and frames `t y x c`."""
+    """The films of an answer, by their captions: the panels, each a title and frames `t y x c`. Raises `UserError`."""
     found = read_answer(home, cell, question)
     if found is None or not found.films:
         return {}
-    with np.load(answer_file(home, cell, question).with_suffix(".npz"), allow_pickle=False) as kept:
-        panels = iter([kept[f"arr_{i}"] for i in range(len(kept.files))])
-        return {caption: [(title, next(panels)) for title in titles] for caption, titles in found.films.items()}
+    path = answer_file(home, cell, question).with_suffix(".npz")
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+            panels = iter([kept[f"arr_{i}"] for i in range(len(kept.files))])
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise UserError(f"cannot read {path} ({error}): delete {path.with_suffix('.json').name} to ask again") from None
+    return {caption: [(title, next(panels)) for title in titles] for caption, titles in found.films.items()}
 
 
 def answer_file(home: Path, cell: Cell, question: str) -> Path:
@@ -190,13 +200,14 @@ def _ask(home: Path, cell: Cell, name: str, exam: Exam) -> None:
     _write(home, cell, name, Found(answer.metrics, answer.skipped, "", answer.curves, titles, spent))
 
 
-def _note_run(home: Path, cell: Cell, model: WorldModel, seconds: float) -> None:
+def _note_run(home: Path, cell: Cell, model: WorldModel, seconds: float, interrupted: bool) -> None:
     path = home / "answers" / cell.folder / "run.json"
-    spent = read_run(home, cell).get("seconds", 0.0) + seconds
     told = {
         "parameters": sum(p.numel() for p in model.parameters()),
         "updates": cell.updates,
-        "seconds": round(spent, 3),
+        "seconds": round(seconds, 3),
+        "interrupted": interrupted,
+        "waits": model.waits(),
         "sensors": list(model.spec.obs),
     }
     path.parent.mkdir(parents=True, exist_ok=True)

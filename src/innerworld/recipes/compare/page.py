@@ -40,8 +40,9 @@ EQUAL = (
     "settings are each family's own and were not tuned here, so that who loses may lose to its settings."
 )
 DRAWN = (
-    "In what follows a large dot is the interquartile mean over seeds, its bar a 95 % interval, and small dots are "
-    "single seeds. Curves are means over seeds, and their bands reach from the lowest seed to the highest."
+    "In what follows a large dot is the interquartile mean over seeds, its bar a 95 % interval (with few seeds too "
+    "narrow, as told below the table), and small dots are single seeds. Curves are means over seeds, and their bands "
+    "reach from the lowest seed to the highest."
 )
 
 
@@ -78,11 +79,11 @@ def page(results: Results, home: Path) -> Page:
 def _section(results: Results, question: str, home: Path) -> Section:
     """One question: a chart for each world, what it runs along, the tables, and films."""
     text = _asks(question)
-    told = [world for world in results.plan.worlds if _is_told(results, question, world)]
-    drawn: list[Block] = [_dots(results, question, world) for world in told]
+    ranked = [world for world in results.plan.worlds if _is_told(results, question, world)]
+    drawn: list[Block] = [_dots(results, question, world) for world in ranked]
+    drawn += [chart for world in results.plan.worlds for chart in _charts(results, question, world)]
     if not drawn:
         return Section(_heading(question), f"{text}\n\nNobody has an answer; why, is told below.")
-    drawn += [chart for world in told for chart in _charts(results, question, world)]
     return Section(_heading(question), text, [*drawn, *_tables(results, question), *_movies(results, question, home)])
 
 
@@ -184,7 +185,9 @@ def _lead(results: Results) -> str:
 def _budget(results: Results) -> str:
     return (
         f"The budget was {read_budget(results.plan.budget)} for each run. Updates are what it pays for, decided before "
-        "the first run and kept in `plan.json`. An update of one family may be dearer, or see more, than another's."
+        "the first run and kept in `plan.json`. An update of one family may be dearer, or see more, than another's, "
+        "and where parts are taught one after another, later updates may be dearer than the first, whose price counts. "
+        "The seconds are what training really took, with its checks and checkpoints."
     )
 
 

@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ from innerworld.evaluate.aggregate import Estimate, estimate, improvement
 from innerworld.evaluate.questions import QUESTIONS
 from innerworld.recipes.compare.cell import Found, read_answer, read_run
 from innerworld.recipes.compare.plan import Cell, Plan
+
+UNRANKED = "not ranked"  # the status of an answer without the number that ranks
 
 
 @dataclass(frozen=True)
@@ -72,11 +75,12 @@ class Results:
         return improvement(mine, theirs) if QUESTIONS[question].higher else improvement(theirs, mine)
 
     def gaps(self) -> dict[tuple[str, str, str, str, str], list[int]]:
-        """What was skipped or has failed: the seeds of each (entry, world, question, status, reason)."""
+        """What does not rank, skipped, failed, open or without the headline: the seeds of each (entry, world, question,
+        status, reason)."""
         found: dict[tuple[str, str, str, str, str], list[int]] = {}
-        for row in self.rows():
-            if row.status != "answered":
-                found.setdefault((row.entry, row.world, row.question, row.status, row.reason), []).append(row.seed)
+        for cell, name in product(self.plan.cells(), self.plan.questions):
+            if (why := self._gap(cell, name)) is not None:
+                found.setdefault((cell.entry.name, cell.world.name, name, *why), []).append(cell.seed)
         return found
 
     def rows(self) -> list[Row]:
@@ -85,14 +89,26 @@ class Results:
 
     def _rows(self, cell: Cell, question: str) -> list[Row]:
         who = (cell.entry.name, cell.entry.family, cell.world.name, cell.seed, question)
+        why = self._gap(cell, question)
+        if why is not None and why[0] != UNRANKED:
+            return [Row(*who, "", math.nan, False, *why)]
+        headline = QUESTIONS[question].headline
+        metrics = self.answers[cell.entry.name, cell.world.name, cell.seed, question].metrics
+        return [Row(*who, name, value, name == headline, "answered", "") for name, value in metrics.items()]
+
+    def _gap(self, cell: Cell, question: str) -> tuple[str, str] | None:
+        """Why a run does not count where the question ranks: a status and a reason; None: it counts."""
         found = self.answers.get((cell.entry.name, cell.world.name, cell.seed, question))
         if found is None:
-            return [Row(*who, "", math.nan, False, "open", "not asked yet")]
+            return "open", "not asked yet"
         if found.failure or found.skipped:
-            status = "failed" if found.failure else "skipped"
-            return [Row(*who, "", math.nan, False, status, found.failure or found.skipped)]
+            return "failed" if found.failure else "skipped", found.failure or found.skipped
         headline = QUESTIONS[question].headline
-        return [Row(*who, name, value, name == headline, "answered", "") for name, value in found.metrics.items()]
+        if headline not in found.metrics:
+            return UNRANKED, f"it has no {headline} here, only numbers beside it"
+        if not math.isfinite(found.metrics[headline]):
+            return UNRANKED, f"its {headline} is not a finite number"
+        return None
 
 
 def read_results(plan: Plan, home: Path) -> Results:

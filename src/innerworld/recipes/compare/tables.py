@@ -20,8 +20,18 @@ from innerworld.report import Table
 NOTHING = "–"
 INTERVALS = (
     f"Interquartile means over seeds and worlds; in brackets {COVERAGE:.0%} intervals of a bootstrap that draws seeds "
-    f"anew within each world, {RESAMPLES:,} times. One seed has no interval."
+    f"anew within each world, {RESAMPLES:,} times."
 )
+FEW = {
+    1: "One seed has no interval: nothing here says what another would give.",
+    2: "Of two seeds on one world an interval reaches from one to the other, and holds the truth in about half of all "
+    "cases, not in 95 %.",
+    3: "Of three seeds on one world an interval reaches from the lowest to the highest, and holds the truth in about "
+    "three of four cases, not in 95 %.",
+}
+"""What an interval of so few seeds is worth: between the extremes of n alike lies a middle with 1 - 2 / 2ⁿ."""
+MORE = "Intervals of fewer than ten seeds are too narrow."
+ENOUGH = 10  # seeds
 
 
 def overview(results: Results) -> Table:
@@ -33,10 +43,28 @@ def overview(results: Results) -> Table:
     ]
     columns = ["who", "mean rank", *(f"{name}{arrow(name)}" for name in plan.questions)]
     note = (
-        f"{INTERVALS} ↑ more is better, ↓ less is; what each number is stands at its question. The mean rank is over "
-        "the questions, and the worlds, that everybody has numbers in."
+        f"{sure(plan.seeds)} ↑ more is better, ↓ less is; what each number is stands at its question. The mean rank is "
+        f"over the questions, and the worlds, that everybody has numbers in.{_strides(plan)}"
     )
     return Table("Who does best at what", columns, rows, note)
+
+
+def _strides(plan: Plan) -> str:
+    """Who joins several steps of the world into one of its own, where that is not the same for all."""
+    skips = {entry.name: entry.teaching.frame_skip for entry in plan.entries}
+    if len(set(skips.values())) == 1:
+        return ""
+    told = ", ".join(f"{name} {skip}" for name, skip in skips.items())
+    return (
+        f" Beware: steps ahead are each one's own, and one of them is so many of the world's: {told}. Who joins more "
+        "is asked about a later time."
+    )
+
+
+def sure(seeds: int) -> str:
+    """What the numbers are, and what their intervals are worth with so many seeds."""
+    few = "" if seeds >= ENOUGH else FEW.get(seeds, MORE)
+    return f"{INTERVALS} {few}".rstrip()
 
 
 def spent(results: Results) -> Table:
@@ -48,6 +76,7 @@ def spent(results: Results) -> Table:
         for world in plan.worlds:
             runs = [run for seed in plan.numbers() if (run := results.runs.get((entry.name, world.name, seed)))]
             seconds = [float(run["seconds"]) for run in runs]
+            least = "at least " if any(run.get("interrupted") for run in runs) else ""
             rows.append(
                 [
                     entry.name,
@@ -55,12 +84,24 @@ def spent(results: Results) -> Table:
                     f"{runs[0]['parameters']:,}" if runs else NOTHING,
                     f"{plan.updates[entry.name][world.name]:,}",
                     _short(plan.price[entry.name][world.name]),
-                    _short(sum(seconds) / len(seconds) if seconds else math.nan),
+                    least + _short(sum(seconds) / len(seconds) if seconds else math.nan),
                     f"{len(runs)} of {plan.seeds}",
                 ]
             )
     columns = ["who", "world", "parameters", "updates", f"{unit} for one", "CPU s of training", "runs taught"]
-    return Table("What it cost", columns, rows)
+    return Table("What it cost", columns, rows, _waiting(results))
+
+
+def _waiting(results: Results) -> str:
+    """Who was stopped by the budget while one part still waited for another to be taught."""
+    waiting = {who for (who, _, _), run in results.runs.items() if run.get("waits")}
+    late = [entry.name for entry in results.plan.entries if entry.name in waiting]
+    if not late:
+        return ""
+    return (
+        f"Of {', '.join(late)} a part has learnt nothing: it still waited for another (a codec, say) to be taught when "
+        "the budget was spent. Give more, or shorten that stage in the entry's settings."
+    )
 
 
 def by_world(results: Results, question: str) -> Table:
