@@ -19,7 +19,7 @@ from contextlib import nullcontext
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from innerworld.agent.cost import goal_cost
+from innerworld.agent.cost.cost import goal_cost
 from innerworld.models import VJEPA2AC
 from innerworld.models.vjepa2_ac import VJEPA2ACConfig
 from innerworld.nn.vision import sized

@@ -23,7 +23,7 @@ import torch
 from far_goals import draw, imagined, show
 
 from innerworld.agent import Agent, AgentConfig, Director
-from innerworld.agent.waypoints import Waypoints, WaypointsConfig
+from innerworld.agent.configurator.waypoints import Waypoints, WaypointsConfig
 from innerworld.data import POLICIES, Store
 from innerworld.evaluate.control import play, play_policy, summary
 from innerworld.plan import ICEM, Planner

@@ -20,9 +20,9 @@ import torch
 from torch import Tensor
 
 from innerworld.agent import Agent, Cost, Guardrail
-from innerworld.agent.readout import Decoded, Reading, Readout
-from innerworld.agent.regions import Disc
-from innerworld.agent.terms import Forbidden, GoalEnergy
+from innerworld.agent.cost.readout import Decoded, Reading, Readout
+from innerworld.agent.cost.regions import Disc
+from innerworld.agent.cost.terms import Forbidden, GoalEnergy
 from innerworld.data import Store
 from innerworld.envs.two_rooms import TwoRoomsVector
 from innerworld.evaluate.control import Tasks, play, wilson

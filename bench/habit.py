@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from innerworld.agent import Agent, AgentConfig, Searcher, Senses, SensesConfig
-from innerworld.agent.habit import Reflex, TwoModes
+from innerworld.agent.actor.habit import Reflex, TwoModes
 from innerworld.agent.modules import Actor, Perception
 from innerworld.config import override
 from innerworld.data import POLICIES

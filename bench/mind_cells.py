@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from innerworld.agent import Agent
-from innerworld.agent.tasks import Task
+from innerworld.agent.configurator.tasks import Task
 from innerworld.disk import write_atomic
 from innerworld.errors import UserError
 from innerworld.evaluate.control import GoalWorlds, Tasks, play, wilson

@@ -13,10 +13,10 @@ from mind_cells import Cells, Found, Plays, by_playing, pooled, rate, table
 from torch import Tensor
 
 from innerworld.agent import Agent, Director, Searcher, goal_cost
-from innerworld.agent.habit import Reflex, TwoModes, TwoModesConfig
+from innerworld.agent.actor.habit import Reflex, TwoModes, TwoModesConfig
+from innerworld.agent.configurator.monitors import Milestone, Stuck
+from innerworld.agent.configurator.tasks import Task
 from innerworld.agent.modules import Actor
-from innerworld.agent.monitors import Milestone, Stuck
-from innerworld.agent.tasks import Task
 from innerworld.config import build
 from innerworld.data import POLICIES, spec_of_skip
 from innerworld.evaluate.control import Tasks, play_policy

@@ -18,10 +18,10 @@ from innerworld.agent import (
     TrainableCritic,
     TrainableCriticConfig,
 )
+from innerworld.agent.cost.readout import Reading, Readout
+from innerworld.agent.cost.regions import Disc
+from innerworld.agent.cost.terms import Forbidden, GoalEnergy
 from innerworld.agent.modules import Actor, Configurator, Foresight, Judge, Perception
-from innerworld.agent.readout import Reading, Readout
-from innerworld.agent.regions import Disc
-from innerworld.agent.terms import Forbidden, GoalEnergy
 from innerworld.envs.two_rooms import TwoRoomsVector
 from innerworld.errors import UserError
 from innerworld.evaluate.control import Tasks, play

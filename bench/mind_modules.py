@@ -14,11 +14,11 @@ from mind_lab import AGAIN, SEARCH, Lab
 from mind_senses import Flaky, Forgetful, Zeros
 
 from innerworld.agent import Agent, Cost, Director, Members, Searcher, Senses
-from innerworld.agent.ensemble import Ensemble
-from innerworld.agent.habit import Reflex, TwoModes
-from innerworld.agent.monitors import Milestone, Stuck, StuckConfig
-from innerworld.agent.readout import MembersReadout
-from innerworld.agent.terms import Effort, GoalEnergy
+from innerworld.agent.actor.habit import Reflex, TwoModes
+from innerworld.agent.configurator.monitors import Milestone, Stuck, StuckConfig
+from innerworld.agent.cost.readout import MembersReadout
+from innerworld.agent.cost.terms import Effort, GoalEnergy
+from innerworld.agent.foresight.ensemble import Ensemble
 from innerworld.recipes.goals import goal_worlds
 from innerworld.recipes.habits_of_mind import NOTE
 from innerworld.recipes.stages import load_learner

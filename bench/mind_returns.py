@@ -17,10 +17,10 @@ from torch import Tensor
 
 from innerworld import checkpoint, envs
 from innerworld.agent import Agent, AgentConfig, Cost, Searcher
-from innerworld.agent.habit import Reflex, TwoModes, TwoModesConfig
+from innerworld.agent.actor.habit import Reflex, TwoModes, TwoModesConfig
+from innerworld.agent.configurator.tasks import Maximise
+from innerworld.agent.cost.terms import Reward
 from innerworld.agent.modules import Actor
-from innerworld.agent.tasks import Maximise
-from innerworld.agent.terms import Reward
 from innerworld.data.lives import Lives, Over
 from innerworld.data.stepping import Sensors
 from innerworld.errors import UserError

@@ -33,7 +33,7 @@ from torch import Tensor
 
 from innerworld import checkpoint, families
 from innerworld.agent import AgentConfig
-from innerworld.agent.cost import goal_cost
+from innerworld.agent.cost.cost import goal_cost
 from innerworld.config import override
 from innerworld.data import POLICIES, Clips, Store
 from innerworld.errors import UserError

@@ -21,7 +21,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from innerworld.agent.cost import goal_cost
+from innerworld.agent.cost.cost import goal_cost
 from innerworld.models import JEPA, MODELS, DinoWM
 from innerworld.models.dino_wm import DinoWMConfig
 from innerworld.nn.vision import sized

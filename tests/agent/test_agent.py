@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from innerworld.agent import Agent, AgentConfig
-from innerworld.agent.tasks import Reach, Weighted
+from innerworld.agent.configurator.tasks import Reach, Weighted
 from innerworld.errors import UserError
 from innerworld.models.jepa import JEPA, JEPAConfig
 from innerworld.plan import CEM, ICEM, Constraint, Cost, Limits, Plan, Planner, cold, free

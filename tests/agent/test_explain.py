@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from innerworld.agent import Agent, AgentConfig, Cost, Explanation, Guardrail
-from innerworld.agent.habit import Reflex
-from innerworld.agent.readout import Decoded
-from innerworld.agent.regions import Disc
-from innerworld.agent.tasks import Maximise
-from innerworld.agent.terms import Effort, Forbidden, GoalEnergy, Reward
+from innerworld.agent.actor.habit import Reflex
+from innerworld.agent.configurator.tasks import Maximise
+from innerworld.agent.cost.readout import Decoded
+from innerworld.agent.cost.regions import Disc
+from innerworld.agent.cost.terms import Effort, Forbidden, GoalEnergy, Reward
 from innerworld.errors import UserError
 from innerworld.models import RSSM
 from innerworld.models.oracle import Oracle, OracleConfig

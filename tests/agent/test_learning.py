@@ -9,10 +9,10 @@ import torch
 from torch import Generator, Tensor
 
 from innerworld.agent import Agent, AgentConfig, Director
-from innerworld.agent.critic import TrainableCritic, TrainableCriticConfig
+from innerworld.agent.configurator.monitors import Stuck
+from innerworld.agent.cost.critic import TrainableCritic, TrainableCriticConfig
 from innerworld.agent.learning import OnTheJob, OnTheJobConfig
-from innerworld.agent.memory import ShortTermMemory
-from innerworld.agent.monitors import Stuck
+from innerworld.agent.memory.short_term import ShortTermMemory
 from innerworld.config import Config
 from innerworld.errors import UserError
 from innerworld.plan import ICEM

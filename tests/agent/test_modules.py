@@ -26,9 +26,9 @@ from innerworld.agent import (
     ShortTermMemory,
     Stuck,
 )
-from innerworld.agent.habit import Reflex, TwoModes
+from innerworld.agent.actor.habit import Reflex, TwoModes
+from innerworld.agent.configurator.tasks import Reach
 from innerworld.agent.modules import Decision, Imagined, Memory, Moment, Setting, Situation
-from innerworld.agent.tasks import Reach
 from innerworld.models.jepa import JEPA, JEPAConfig
 from innerworld.models.rssm import RSSM, RSSMConfig
 from innerworld.plan import CEM
@@ -105,8 +105,14 @@ class Notes:
         ]
 
 
-def one_and_the_same(model: WorldModel) -> Callable[[State, Tensor, State | None], Sequence[Imagined]]:
-    return lambda state, actions, goal: [Imagined(model, state, model.imagine(state, actions), actions, goal)] * 2
+class Twice:
+    """The likeliest future, and the same once more."""
+
+    def __init__(self, model: WorldModel) -> None:
+        self.model = model
+
+    def __call__(self, state: State, actions: Tensor, goal: State | None) -> Sequence[Imagined]:
+        return [Imagined(self.model, state, self.model.imagine(state, actions), actions, goal)] * 2
 
 
 class Distance:
@@ -197,7 +203,7 @@ CHECKS: dict[str, Callable[[], None]] = {
     "perception: Senses of jepa": lambda: checks.check_perception(Senses, jepa()),
     "memory: Notes": lambda: checks.check_memory(Notes),
     "memory: ShortTermMemory": lambda: checks.check_memory(ShortTermMemory),
-    "foresight: a function": lambda: checks.check_foresight(one_and_the_same),
+    "foresight: Twice": lambda: checks.check_foresight(Twice),
     "foresight: OneFuture": lambda: checks.check_foresight(OneFuture, jepa()),
     "foresight: Sampled": lambda: checks.check_foresight(lambda model: Sampled(model, 2), dreamer()),
     "foresight: Members": lambda: checks.check_foresight(

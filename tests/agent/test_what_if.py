@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from innerworld.agent import Agent, Cost, Members, Sampled
-from innerworld.agent.ensemble import Ensemble
-from innerworld.agent.readout import Decoded
-from innerworld.agent.terms import Effort, GoalEnergy
+from innerworld.agent.cost.readout import Decoded
+from innerworld.agent.cost.terms import Effort, GoalEnergy
+from innerworld.agent.foresight.ensemble import Ensemble
 from innerworld.agent.what_if import what_if
 from innerworld.errors import UserError
 from innerworld.models import JEPA, RSSM

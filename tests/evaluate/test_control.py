@@ -88,7 +88,11 @@ class Walker(WorldModel):
 def walker(execute: int = 1, horizon: int = 3, via_steps: tuple[int, ...] = ()) -> Agent:
     model = Walker(Walker.Config(), LINE.only("state"))
     model.looks = []
-    return Agent(model, ICEM(horizon=horizon, samples=128, rounds=2, elites=8), AgentConfig(execute=execute, via_steps=via_steps, strict=True))
+    return Agent(
+        model,
+        ICEM(horizon=horizon, samples=128, rounds=2, elites=8),
+        AgentConfig(execute=execute, via_steps=via_steps, strict=True),
+    )
 
 
 @pytest.fixture(scope="module")

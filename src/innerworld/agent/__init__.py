@@ -5,25 +5,25 @@
 
 from __future__ import annotations
 
+from innerworld.agent.actor.react import Reactor
+from innerworld.agent.actor.searcher import Searcher
 from innerworld.agent.agent import Agent, AgentConfig
-from innerworld.agent.configurator import Director, DirectorConfig
-from innerworld.agent.cost import Cost, goal_cost, weights
-from innerworld.agent.critic import TrainableCritic, TrainableCriticConfig
-from innerworld.agent.ensemble import Ensemble
+from innerworld.agent.configurator.director import Director, DirectorConfig
+from innerworld.agent.configurator.levels import Levels, TwoLevels, UpperConfig
+from innerworld.agent.configurator.monitors import Milestone, MilestoneConfig, Monitor, Stuck, StuckConfig
+from innerworld.agent.configurator.phrases import Phrases
+from innerworld.agent.configurator.tasks import Avoid, Maximise, Reach, Say, Stay, Steps, Task, Weighted
+from innerworld.agent.configurator.waypoints import Waypoints, WaypointsConfig
+from innerworld.agent.cost.cost import Cost, goal_cost, weights
+from innerworld.agent.cost.critic import TrainableCritic, TrainableCriticConfig
+from innerworld.agent.cost.guardrail import Guardrail
+from innerworld.agent.cost.terms import Effort, End, Forbidden, GoalEnergy, Jerk, JointLimits, Reward, Term
 from innerworld.agent.explain import Explanation
-from innerworld.agent.foresight import Members, OneFuture, Sampled
-from innerworld.agent.guardrail import Guardrail
+from innerworld.agent.foresight.ensemble import Ensemble
+from innerworld.agent.foresight.futures import Members, OneFuture, Sampled
 from innerworld.agent.learning import OnTheJob, OnTheJobConfig
-from innerworld.agent.levels import Levels, TwoLevels, UpperConfig
-from innerworld.agent.memory import MemoryConfig, ShortTermMemory
-from innerworld.agent.monitors import Milestone, MilestoneConfig, Monitor, Stuck, StuckConfig
-from innerworld.agent.perception import Senses, SensesConfig
-from innerworld.agent.phrases import Phrases
-from innerworld.agent.react import Reactor
-from innerworld.agent.searcher import Searcher
-from innerworld.agent.tasks import Avoid, Maximise, Reach, Say, Stay, Steps, Task, Weighted
-from innerworld.agent.terms import Effort, End, Forbidden, GoalEnergy, Jerk, JointLimits, Reward, Term
-from innerworld.agent.waypoints import Waypoints, WaypointsConfig
+from innerworld.agent.memory.short_term import MemoryConfig, ShortTermMemory
+from innerworld.agent.perception.senses import Senses, SensesConfig
 
 __all__ = [
     "Agent",

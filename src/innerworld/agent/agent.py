@@ -8,14 +8,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
-from innerworld.agent.configurator import Director, DirectorConfig
-from innerworld.agent.cost import Cost, Shape, judged
+from innerworld.agent.actor.searcher import Searcher
+from innerworld.agent.config import AgentConfig, primitive, safe_action
+from innerworld.agent.configurator.director import Director, DirectorConfig
+from innerworld.agent.configurator.tasks import Reach, Task
+from innerworld.agent.cost.cost import Cost
+from innerworld.agent.cost.readout import Reading
+from innerworld.agent.cost.search import Search
+from innerworld.agent.cost.terms import GoalEnergy
 from innerworld.agent.explain import Explanation, explained
-from innerworld.agent.foresight import OneFuture
-from innerworld.agent.memory import ShortTermMemory
+from innerworld.agent.foresight.futures import OneFuture
+from innerworld.agent.memory.short_term import ShortTermMemory
 from innerworld.agent.modules import (
     Actor,
     Configurator,
@@ -30,46 +35,17 @@ from innerworld.agent.modules import (
     Setting,
     Situation,
 )
-from innerworld.agent.perception import Senses
-from innerworld.agent.readout import Reading
-from innerworld.agent.searcher import Searcher
-from innerworld.agent.tasks import Reach, Task
-from innerworld.agent.terms import GoalEnergy
+from innerworld.agent.perception.senses import Senses
 from innerworld.agent.what_if import WhatIf, what_if
-from innerworld.config import Config
 from innerworld.errors import UserError
-from innerworld.plan import Cost as PlanCost
-from innerworld.plan import Limits, Plan, Planner
+from innerworld.plan import Plan, Planner
 from innerworld.plan.constraints import each_step, free
-from innerworld.types import Obs, Spec, State, each
+from innerworld.types import Obs, State, each
 from innerworld.world import WorldModel
 
 NOT_BEGUN = -1
 
 logger = logging.getLogger(__name__)
-
-
-class AgentConfig(Config):
-    shape: Shape = Field(default="mean", description="which imagined steps count: last, mean, or ramp (0.1 to 1)")
-    power: float = Field(
-        default=0.05, description="exponent of the energy in the cost: 1 as it is, near 0 least time", gt=0
-    )
-    every: int = Field(default=1, description="count every k-th imagined step only; saves where energy is dear", ge=1)
-    execute: int = Field(default=1, description="steps of a plan that are executed before planning anew", ge=1)
-    limits: Limits = Field(default=Limits(), description="what a robot may be told beside [-1, 1]; continuous only")
-    via_steps: tuple[int, ...] = Field(
-        default=(), description="steps for each goal on the way before going on to the next, environment steps"
-    )
-    via_energy: float | None = Field(
-        default=None, description="energy to a goal on the way below which to go on to the next; null: none", gt=0
-    )
-    deadline_s: float | None = Field(
-        default=None, description="longest that an answer may take, seconds; null: as long as the search wants", gt=0
-    )
-    safe: tuple[float, ...] = Field(
-        default=(), description="action where there is no other answer, action units; none: zeros, or choice 0"
-    )
-    strict: bool = Field(default=False, description="raise what goes wrong in act; else it is told, and made safe")
 
 
 class Agent:
@@ -109,7 +85,7 @@ class Agent:
         learner: Learner | None = None,
     ) -> None:
         self.model, self.planner, self.config, self.block = model, planner, config, block
-        self.action = _primitive(model.spec, block)  # size of an action, as the environment takes it
+        self.action = primitive(model.spec, block)  # size of an action, as the environment takes it
         self.perception: Perception = perception or Senses(model)
         self.memory: Memory = memory or ShortTermMemory()
         self.foresight: Foresight = foresight or OneFuture(model)
@@ -125,7 +101,7 @@ class Agent:
             if steps > self.actor.horizon:
                 raise UserError(f"{name}={steps} is beyond the plan's {self.actor.horizon} steps")
         config.limits.check(self.action)
-        self._safe = _safe_action(config.safe, model.spec, block)
+        self._safe = safe_action(config.safe, model.spec, block)
         self._constrain = each_step(config.limits.constraint(), block)
         self._finish = each_step(config.limits.finish(), block)
         if model.spec.discrete and not (self._constrain is free and self._finish is free):
@@ -301,7 +277,7 @@ class Agent:
         if self.setting.goal is not None:
             self.memory.pursue(self.model.features(self.model.bare(self.setting.goal)))
         deadline = None if self.config.deadline_s is None else began + self.config.deadline_s
-        search = _Search(self.foresight, self.cost, self.state, self.setting)
+        search = Search(self.foresight, self.cost, self.state, self.setting)
         situation = Situation(
             self.model, self.state, self.setting, search, self.perception.surprise, deadline, self._constrain
         )
@@ -384,41 +360,3 @@ class Agent:
                 int(self.degraded.sum()),
                 len(self.degraded),
             )
-
-
-class _Search:
-    """The cost of candidates in every world, or in some."""
-
-    def __init__(self, foresight: Foresight, judge: Judge, state: State, setting: Setting) -> None:
-        self._asked = foresight, judge, state, setting
-        self._cost: PlanCost = judged(foresight, judge, state, setting.goal, setting.weights)
-
-    def __call__(self, actions: Tensor) -> Tensor:
-        return self._cost(actions)
-
-    def among(self, rows: Tensor) -> _Search:
-        """Of some worlds only (indices)."""
-        foresight, judge, state, setting = self._asked
-        return _Search(foresight, judge, each(lambda value: value[rows], state), setting.rows(rows))
-
-
-def _primitive(spec: Spec, block: int) -> int:
-    """The size of one action of a block. Raises `UserError` where the model's actions are no blocks of so many."""
-    if block < 1 or spec.action % block or (spec.discrete and block > 1):
-        kind = "choices" if spec.discrete else "numbers"
-        raise UserError(f"block={block} does not fit: the model's action, {spec.action} {kind}, is no block of {block}")
-    return spec.action // block
-
-
-def _safe_action(safe: Sequence[float], spec: Spec, block: int) -> Tensor:
-    """The safe action of a whole block, `1 1 (k a)`."""
-    action = torch.zeros(spec.action // block)
-    if safe:
-        if len(safe) != len(action) or not all(abs(number) <= 1 for number in safe):
-            raise UserError(f"safe={tuple(safe)} is no action: give {len(action)} numbers in [-1, 1]")
-        if spec.discrete and sorted(safe) != sorted([1.0] + [0.0] * (len(action) - 1)):
-            raise UserError(f"safe={tuple(safe)} is no choice: give {len(action)} numbers, one of them 1, the others 0")
-        action = torch.tensor(safe)
-    elif spec.discrete:
-        action[0] = 1  # the first choice
-    return action.repeat(block)[None, None]

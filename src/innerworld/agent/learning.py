@@ -19,7 +19,7 @@ from torch import Generator, Tensor
 from torch.nn.utils import clip_grad_norm_
 
 from innerworld.agent import saved
-from innerworld.agent.critic import Past, TrainableCritic
+from innerworld.agent.cost.critic import Past, TrainableCritic
 from innerworld.agent.experience import Experience
 from innerworld.config import Config
 from innerworld.errors import UserError

@@ -199,8 +199,9 @@ class Configurator(Protocol):
         ...
 
     def begin(self, task: Any, model: WorldModel, state: State, seed: int, first: int) -> None:
-        """A task for every world (`agent/tasks.py`), and the belief that they begin with, each `b ...`. The first world
-        is number `first` of all that share the seed. Raises `UserError` for a task that the model cannot serve."""
+        """A task for every world (`configurator/tasks.py`), and the belief that they begin with, each `b ...`. The
+        first world is number `first` of all that share the seed. Raises `UserError` for a task that the model cannot
+        serve."""
 
     def look(self, state: State) -> None:
         """What is believed now: note progress."""

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from innerworld.agent.foresight import OneFuture
+from innerworld.agent.cost.readout import Reading
+from innerworld.agent.foresight.futures import OneFuture
 from innerworld.agent.modules import Foresight, Imagined, Judge
-from innerworld.agent.readout import Reading
 from innerworld.errors import UserError
 from innerworld.types import Spec, State, each
 from innerworld.world import WorldModel, flatten

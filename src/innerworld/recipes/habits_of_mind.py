@@ -17,9 +17,9 @@ import torch
 from pydantic import Field
 
 from innerworld.agent import Agent
-from innerworld.agent.habit import Reflex, Searches, TwoModesConfig
+from innerworld.agent.actor.habit import Reflex, Searches, TwoModesConfig
+from innerworld.agent.actor.tutor import Tutor, TutorConfig
 from innerworld.agent.modules import Actor
-from innerworld.agent.tutor import Tutor, TutorConfig
 from innerworld.config import Config, build, differences
 from innerworld.data import Clips, Store
 from innerworld.disk import write_atomic

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from innerworld.agent.critic import Past, TrainableCritic
+from innerworld.agent.cost.critic import Past, TrainableCritic
 from innerworld.agent.learning import OnTheJob, OnTheJobConfig
 from innerworld.data import Clips, Store
 from innerworld.recipes.lesson import Lesson, episodes

@@ -13,7 +13,8 @@ import torch
 from torch import Generator, Tensor
 
 from innerworld.agent import Agent, AgentConfig, Cost, GoalEnergy, OneFuture
-from innerworld.agent.cost import judged
+from innerworld.agent.configurator.tasks import Reach, Task
+from innerworld.agent.cost.cost import judged
 from innerworld.agent.modules import (
     Actor,
     Configurator,
@@ -25,7 +26,6 @@ from innerworld.agent.modules import (
     Setting,
     Situation,
 )
-from innerworld.agent.tasks import Reach, Task
 from innerworld.config import Config
 from innerworld.plan import RandomShooting, free
 from innerworld.testing.world_model import random_clip

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from innerworld.agent import Sampled
-from innerworld.agent.habit import TwoModes
-from innerworld.agent.monitors import Milestone, Stuck
-from innerworld.agent.readout import Decoded, Readout
-from innerworld.agent.terms import Forbidden
+from innerworld.agent.actor.habit import TwoModes
+from innerworld.agent.configurator.monitors import Milestone, Stuck
+from innerworld.agent.cost.readout import Decoded, Readout
+from innerworld.agent.cost.terms import Forbidden
 from innerworld.errors import UserError
 from innerworld.policy.habit import Habit, HabitConfig
 from innerworld.recipes.minding.known import Known, open_known

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from innerworld.agent import Explanation
-from innerworld.agent.tasks import Maximise
+from innerworld.agent.configurator.tasks import Maximise
 from innerworld.recipes.minding.episode import Diary, Step
 from innerworld.recipes.minding.page import numbers, outcome, sections, telling
 from innerworld.recipes.minding.wishes import Wish

@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from innerworld.agent.tasks import Asked, Reach, Say
+from innerworld.agent.configurator.tasks import Asked, Reach, Say
 from innerworld.errors import UserError
 from innerworld.recipes.minding.known import Known, open_known
 from innerworld.recipes.minding.wishes import letters, phrases_of, wishes

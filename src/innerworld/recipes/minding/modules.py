@@ -11,13 +11,13 @@ from typing import Literal
 import torch
 
 from innerworld.agent import Agent, Cost, Director, DirectorConfig, Guardrail, Levels, Sampled, Searcher, TwoLevels
-from innerworld.agent.habit import Reflex, TwoModes, TwoModesConfig
+from innerworld.agent.actor.habit import Reflex, TwoModes, TwoModesConfig
+from innerworld.agent.configurator.monitors import Milestone, Monitor, Stuck
+from innerworld.agent.configurator.phrases import Phrases
+from innerworld.agent.cost.readout import Decoded, Reading, Readout
+from innerworld.agent.cost.regions import Disc
+from innerworld.agent.cost.terms import End, Forbidden, GoalEnergy, Reward, Term
 from innerworld.agent.modules import Actor
-from innerworld.agent.monitors import Milestone, Monitor, Stuck
-from innerworld.agent.phrases import Phrases
-from innerworld.agent.readout import Decoded, Reading, Readout
-from innerworld.agent.regions import Disc
-from innerworld.agent.terms import End, Forbidden, GoalEnergy, Reward, Term
 from innerworld.config import build
 from innerworld.data import Clips
 from innerworld.errors import UserError

@@ -14,8 +14,8 @@ from PIL import Image as Pillow
 from PIL import UnidentifiedImageError
 from torch import Tensor
 
-from innerworld.agent.phrases import Phrases
-from innerworld.agent.tasks import Maximise, Reach, Say, Task
+from innerworld.agent.configurator.phrases import Phrases
+from innerworld.agent.configurator.tasks import Maximise, Reach, Say, Task
 from innerworld.envs import shrink
 from innerworld.errors import UserError, nearest
 from innerworld.evaluate.control import GoalWorlds

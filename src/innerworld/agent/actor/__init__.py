@@ -1,0 +1,1 @@
+"""The actor: Mode-1 reacts, Mode-2 searches."""

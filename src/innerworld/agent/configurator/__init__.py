@@ -1,0 +1,1 @@
+"""The configurator: what is wanted, and how hard to try."""

@@ -1,0 +1,1 @@
+"""The cost: intrinsic terms, guardrails, and a critic that is learnt."""

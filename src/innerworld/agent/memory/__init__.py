@@ -1,0 +1,1 @@
+"""Short-term memory: past beliefs, actions, costs and predictions."""

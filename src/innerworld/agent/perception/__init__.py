@@ -1,0 +1,1 @@
+"""Perception: sensors → a belief."""
