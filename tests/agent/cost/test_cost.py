@@ -90,7 +90,7 @@ def test_what_is_not_imagined_does_not_count(monkeypatch: pytest.MonkeyPatch) ->
     seen = []
     imagine = ORACLE.imagine
     monkeypatch.setattr(ORACLE, "imagine", lambda state, some: seen.append(some.shape[1]) or imagine(state, some))
-    monkeypatch.setattr("innerworld.agent.cost.cost.LARGEST", 6 * 2 * 3 * 6)  # 6 candidates, 2 worlds, 3 steps, 6 numbers
+    monkeypatch.setattr("innerworld.agent.cost.cost.LARGEST", 6 * 2 * 3 * 6)  # 6 candidates in 2 worlds
     cost = goal_cost(ORACLE, START, GOAL | {"keys": torch.zeros(2, 1000)})
     found = cost(actions)
     assert seen == [1, 6] and torch.equal(found, goal_cost(ORACLE, START, GOAL)(actions))
