@@ -23,31 +23,34 @@ from innerworld.data import Store
 from innerworld.plan import ICEM, cold, generators, shift
 from innerworld.recipes.goals import draw_goals, goal_worlds
 from innerworld.recipes.lesson import episodes, read
+from innerworld.recipes.two_rooms import two_rooms
 from innerworld.types import Obs, State
 from innerworld.world import WorldModel
 
-FIRST = ICEM(horizon=16, samples=128, rounds=4)
-AGAIN = FIRST.model_copy(update={"rounds": 2})
 POWER = 0.05
+SEARCHES = {
+    "demo": ICEM.model_validate(two_rooms().control.planner),
+    "small": ICEM(horizon=16, samples=128, rounds=4),
+}
 
 
 class Bare:
     """A model and a planner."""
 
-    def __init__(self, model: WorldModel) -> None:
-        self.model = model
+    def __init__(self, model: WorldModel, planner: ICEM) -> None:
+        self.model, self.planner = model, planner
 
     @torch.no_grad()
     def begin(self, obs: Obs, goal: Obs, seed: int) -> None:
         b = len(next(iter(obs.values())))
         self.state, self.goal = self.model.encode(obs), self.model.encode(goal)
-        self.start, self.rng = cold(b, FIRST.horizon, self.model.spec.action), generators(seed, b)
+        self.start, self.rng = cold(b, self.planner.horizon, self.model.spec.action), generators(seed, b)
         self.action: Tensor | None = None
 
     @torch.no_grad()
     def act(self, obs: Obs) -> Tensor:
-        planner, state = (FIRST, self.state) if self.action is None else (AGAIN, self._believe(obs))
-        plan = planner(goal_cost(self.model, state, self.goal, "mean", POWER), self.start, self.rng)
+        state = self.state if self.action is None else self._believe(obs)
+        plan = self.planner(goal_cost(self.model, state, self.goal, "mean", POWER), self.start, self.rng)
         self.state, self.action, self.start = state, plan.actions[:, 0], shift(plan.actions)
         return self.action
 
@@ -60,6 +63,7 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True, help="a trained run in a world with goals")
     parser.add_argument("--worlds", type=int, default=1)
     parser.add_argument("--decisions", type=int, default=40)
+    parser.add_argument("--search", choices=list(SEARCHES), default="demo")
     args = parser.parse_args()
     torch.set_num_threads(1)
     lesson = read(args.run)
@@ -70,7 +74,8 @@ def main() -> None:
     worlds = goal_worlds(store, args.worlds)
     tasks = draw_goals(store, episodes(lesson, store)[1], worlds, seed=0)
     start, goal = ({name: seen[name] for name in model.spec.obs} for seen in (tasks.start_obs, tasks.goal_obs))
-    bare, agent = Bare(model), Agent(model, FIRST, AgentConfig(power=POWER, strict=True), AGAIN)
+    search = SEARCHES[args.search]
+    bare, agent = Bare(model, search), Agent(model, search, AgentConfig(power=POWER, strict=True))
     bare.begin(start, goal, seed=0)
     agent.begin(start, goal, seed=0)
     seen, _ = worlds.reset(seed=0, options={"state": tasks.start})
@@ -87,7 +92,8 @@ def main() -> None:
             cpu[name].append(time.process_time() - cpu_began)
         assert torch.equal(actions["agent"], actions["bare planner"]), f"decision {t}: the actions differ"
         seen, *_ = worlds.step(actions["agent"].numpy())
-    print(f"{args.run}: {args.worlds} worlds, {args.decisions} decisions, one thread; actions equal bit for bit")
+    print(f"{args.run}: {args.worlds} worlds, {args.decisions} decisions, search {args.search}, one thread")
+    print("actions are equal, bit for bit")
     for what, spent in (("CPU", cpu), ("wall", wall)):
         bare_ms, agent_ms = (1000 * float(np.median(spent[name][1:])) for name in ("bare planner", "agent"))
         total = sum(spent["agent"][1:]) / sum(spent["bare planner"][1:])
