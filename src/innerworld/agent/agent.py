@@ -62,10 +62,10 @@ class Agent:
 
     It always has an answer. A row whose predictions are not finite, and every row when the search cannot end before the
     deadline, goes on with the last good plan, and does the safe action when that is at its end; a row whose plan breaks
-    a guardrail under the model takes the best candidate that does not, else the safe action. `degraded` says for which
-    rows the last action is such a one. Whatever else goes wrong in `act` is told in `trouble` and by one warning, and
-    the safe action is done, unless `strict`. `closest` tells how near each row came to its goal: 1 where it never came
-    nearer than it was, as for a goal that cannot be reached.
+    a guardrail under the model takes the best candidate that does not, else the safe action, else what breaks it least.
+    `degraded` says for which rows the last action is such a one. Whatever else goes wrong in `act` is told in `trouble`
+    and by one warning, and the safe action is done, unless `strict`. `closest` tells how near each row came to its
+    goal: 1 where it never came nearer than it was, as for a goal that cannot be reached.
     """
 
     def __init__(

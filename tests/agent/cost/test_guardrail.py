@@ -209,3 +209,20 @@ def test_a_search_that_came_too_late_leaves_what_it_has_tried(monkeypatch: pytes
     assert mind.act(at).norm() > 0.3
     assert mind.decision is not None and mind.degraded.all()
     assert not cost.breach(OneFuture(model)(at, mind.decision.actions[:, None], goal)).any()
+
+
+def test_a_world_that_begins_inside_finds_out() -> None:
+    """To stand still would cross for ever: what crosses least is done, and flagged, until a plan holds."""
+    rail = Guardrail(Forbidden(Disc(AT, (0.0, 0.0), 3.0)), 0.0)
+    cost = Cost((GoalEnergy(),), guardrails=(rail,))
+    model = Drift()
+    model.bend = torch.zeros(2, 2)  # who stands still stays
+    mind = Agent(model, SEARCHES["icem"], AgentConfig(strict=True), cost=cost)
+    here = {"at": torch.tensor([[0.2, 0.1]])}
+    mind.begin(here, {"at": torch.tensor([[6.0, 0.0]])})
+    flags = []
+    for _ in range(6):
+        here = model.predict(here, mind.act(here))
+        flags.append(bool(mind.degraded[0]))
+    assert flags[0] and not flags[-1]
+    assert here["at"].norm() > 3
