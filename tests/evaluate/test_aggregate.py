@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from innerworld.evaluate.aggregate import estimate, improvement, interquartile_mean, interval
 
@@ -25,7 +26,6 @@ def test_the_interquartile_mean_leaves_out_a_quarter_at_either_end(scores: list[
 
 
 def test_it_agrees_with_scipy() -> None:
-    stats = pytest.importorskip("scipy.stats")
     rng = np.random.default_rng(0)
     for n in range(1, 30):
         scores = rng.standard_cauchy((3, n))
@@ -33,7 +33,6 @@ def test_it_agrees_with_scipy() -> None:
 
 
 def test_of_one_task_the_interval_is_the_percentile_bootstrap_of_scipy() -> None:
-    stats = pytest.importorskip("scipy.stats")
     scores = np.random.default_rng(1).normal(10, 2, 25)
     low, high = interval({"task": scores.tolist()}, resamples=20_000)
     theirs = stats.bootstrap(
@@ -69,7 +68,6 @@ def test_the_probability_of_improvement_is_that_of_mann_and_whitney() -> None:
     above = sum((a > b) + 0.5 * (a == b) for a in x for b in y) / 9
     assert improvement({"t": x}, {"t": y}).value == pytest.approx(above)
     assert improvement({"t": y}, {"t": x}).value == pytest.approx(1 - above)
-    stats = pytest.importorskip("scipy.stats")
     assert above == pytest.approx(stats.mannwhitneyu(x, y).statistic / 9)
 
 

@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from skimage.metrics import structural_similarity
 from torch import Generator, Tensor
 
 from innerworld.evaluate.pictures import Drift, drift, likeness, psnr, ssim
@@ -57,10 +58,9 @@ def test_ssim_is_its_definition(shape: tuple[int, int], side: int) -> None:
 
 
 def test_ssim_is_that_of_scikit_image() -> None:
-    metrics = pytest.importorskip("skimage.metrics")
     a = noise(1, 32, 32, 3)
     b = (0.7 * a + 0.3 * noise(1, 32, 32, 3, seed=1)).to(torch.uint8)
-    _, whole = metrics.structural_similarity(
+    _, whole = structural_similarity(
         a[0].numpy(), b[0].numpy(), channel_axis=2, gaussian_weights=True, sigma=1.5, use_sample_covariance=False,
         data_range=255, full=True,
     )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 
 from innerworld.errors import UserError
 from innerworld.evaluate.readout import area_under_curve, fit_readout, stratified
@@ -21,7 +22,6 @@ def drawn(n: int, d: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("strength", [1e-3, 1.0, 20.0])
 def test_the_optimum_is_scipys(n: int, d: int, strength: float) -> None:
     """scikit-learn's objective, C Σ log(1 + exp(∓ z w + b)) + ½ |w|², on features brought to mean 0, deviation 1."""
-    minimize = pytest.importorskip("scipy.optimize").minimize
     x, y = drawn(n, d)
     z = ((x - x.mean(0)) / x.std(0, correction=0)).numpy()
     sign = 2 * y.numpy() - 1

@@ -28,6 +28,7 @@ class ExamConfig(Config):
 
     clips: int = Field(default=128, description="held-out clips that prediction and the like are measured on", ge=2)
     horizons: tuple[int, ...] = Field(default=(1, 2, 4, 8, 16), description="steps ahead that are asked about")
+    context: int = Field(default=0, description="steps that it watches before it must say what will come", ge=0)
     episodes: int = Field(default=100, description="episodes that a probe is fitted on, and measured on, at most", ge=2)
     goals: int = Field(default=20, description="goals to be reached", ge=2)
     budget: int = Field(default=50, description="steps for each goal", ge=1)

@@ -57,6 +57,36 @@ def test_a_linear_model_is_told_the_state_and_the_actions(exam: Ask) -> None:
     )  # of walls it knows nothing
 
 
+class Late(models.Oracle):
+    """Knows the world only after two looks: before, it takes every place for the corner."""
+
+    def encode(self, obs, state=None, action=None):
+        found = super().encode(obs)
+        seen = torch.zeros(len(found["state"]), 1) if state is None else state["seen"] + 1
+        return found | {"state": torch.where(seen < 2, torch.zeros_like(found["state"]), found["state"]), "seen": seen}
+
+    def predict(self, state, action, rng=None):
+        return super().predict({name: state[name] for name in self.spec.obs}, action, rng)
+
+    def features(self, state):
+        return super().features({name: state[name] for name in self.spec.obs})
+
+    def energy(self, state, goal):
+        return super().energy({name: state[name] for name in self.spec.obs}, goal)
+
+
+def test_with_context_it_watches_before_it_is_asked(exam: Ask, knowing: models.Oracle) -> None:
+    late = Late(knowing.config, knowing.spec, knowing.dynamics)
+    late.device = torch.nn.Parameter(torch.zeros(1))
+    asked = exam(late)
+    told = {
+        c: PREDICTION.ask(replace(asked, config=asked.config.model_copy(update={"context": c}))).metrics
+        for c in (0, 1, 2)
+    }
+    assert told[2]["state_r2_1"] > 0.6 > 0.2 > told[1]["state_r2_1"]  # the probe saw the corner as well
+    assert told[2]["state_r2_linear_4"] > told[2]["state_r2_still_4"]
+
+
 def test_a_number_that_never_changes_is_left_out(exam: Ask, knowing: WorldModel) -> None:
     clip = exam().clip(4)
     still = torch.cat([clip.obs["state"], torch.ones_like(clip.obs["state"][..., :1])], dim=-1)

@@ -23,18 +23,20 @@ FITTED = 4096  # clips that the linear model is fitted on
 def ask(exam: Exam) -> Answer:
     """`energy_ratio_h`, with a decoder `pixel_ratio_h`; where the data tells the true state, `state_r2_h` and its mean.
 
+    All begin where `context` steps have been watched: with 0 at the first frame, which shows no velocity.
     `state_r2_h` is read off the beliefs imagined h steps ahead by a linear probe, and compared with the true state
     then: what is not explained is measured by how much the state varies, which is the same for all models.
     `state_r2_still_h` is that of the true state at the start, as one who stands still would say it, and
-    `state_r2_linear_h` that of a linear model, which is told the true state at the start and all actions.
+    `state_r2_linear_h` that of a linear model, which is told the true states that were watched and all actions.
     """
-    horizons = [h for h in exam.config.horizons if h <= exam.longest] or [1]
-    clip = exam.clip(max(horizons))
-    metrics = prediction(exam.model, clip, horizons, seed=exam.seed)
+    context = exam.config.context
+    horizons = [h for h in exam.config.horizons if context + h <= exam.longest] or [1]
+    clip = exam.clip(context + max(horizons))
+    metrics = prediction(exam.model, clip, horizons, context, exam.seed)
     curves = {}
     if exam.knows_state():
         probe = fit_probe(exam.model, exam.store, exam.learn, exam.held_out, exam.frame_skip, exam.config.episodes)
-        metrics |= foreseen(exam.model, clip, probe["weights"], probe["intercept"], horizons)
+        metrics |= foreseen(exam.model, clip, probe["weights"], probe["intercept"], horizons, context)
         metrics |= exam.lab.once("linear", lambda: linear(exam, clip, horizons))
         others = {name: _points(metrics, metric) for metric, name in OTHERS.items()}
         points = _points(metrics, "state_r2")
@@ -47,17 +49,20 @@ def ask(exam: Exam) -> Answer:
 
 @torch.no_grad()
 def foreseen(
-    model: WorldModel, clip: Clip, weights: Tensor, intercept: Tensor, horizons: Sequence[int]
+    model: WorldModel, clip: Clip, weights: Tensor, intercept: Tensor, horizons: Sequence[int], context: int = 0
 ) -> dict[str, float]:
-    """`state_r2_h` and `state_r2_still_h` of imagining the clip's own actions from its start, and their means.
+    """`state_r2_h` and `state_r2_still_h` of imagining the clip's own actions from step `context` on, and their means.
 
     R² of each number of the state that varies, at least 0, averaged. Probe: `d k` and `k`.
     """
     model.eval()
     longest = max(horizons)
-    imagined = flatten(model.imagine(model.encode(clip.at(0)), clip.action[:, None, :longest]), 3)
+    state = model.encode(clip.at(0))
+    for t in range(context):
+        state = model.encode(clip.at(t + 1), state, clip.action[:, t])
+    imagined = flatten(model.imagine(state, clip.action[:, None, context : context + longest]), 3)
     guess = (model.features(imagined).double() @ weights + intercept).unflatten(0, (-1, longest))  # b h k
-    true = clip.obs["state"].double()  # b t+1 k
+    true = clip.obs["state"][:, context:].double()  # b h+1 k
     found: dict[str, float] = {}
     for h in horizons:
         found[f"state_r2_{h}"] = _explained(guess[:, h - 1], true[:, h])
@@ -69,13 +74,17 @@ def foreseen(
 
 
 def linear(exam: Exam, clip: Clip, horizons: Sequence[int]) -> dict[str, float]:
-    """`state_r2_linear_h` on these clips of ridge regression from the state at their start and their actions until
+    """`state_r2_linear_h` on these clips of ridge regression from the states that were watched and the actions until
     then, fitted on clips of the episodes that were learnt from; and their mean."""
     taught = Clips(exam.store, exam.learn, clip.length, FITTED, exam.seed, exam.frame_skip, ["state"]).batch(0)
+    seen = exam.config.context + 1
     found: dict[str, float] = {}
     for h in horizons:
-        given = [torch.cat([one.obs["state"][:, 0], one.action[:, :h].flatten(1)], dim=1) for one in (taught, clip)]
-        true = [one.obs["state"][:, h] for one in (taught, clip)]
+        given = [
+            torch.cat([one.obs["state"][:, :seen].flatten(1), one.action[:, : seen - 1 + h].flatten(1)], dim=1)
+            for one in (taught, clip)
+        ]
+        true = [one.obs["state"][:, seen - 1 + h] for one in (taught, clip)]
         fit = linear_probe(given[0], true[0], given[1], true[1])
         guess = given[1].double() @ fit["weights"] + fit["intercept"]
         found[f"state_r2_linear_{h}"] = _explained(guess, true[1].double())
