@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from innerworld.agent import Agent, saved
+from innerworld import saved
+from innerworld.agent import Agent
 from innerworld.agent.learning import OnTheJobConfig
 from innerworld.config import override
 from innerworld.disk import write_atomic

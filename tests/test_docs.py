@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +22,6 @@ from innerworld.training import TrainConfig
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-LIMIT_S = 300  # for one document; they take seconds, on a busy machine more
 
 
 def _name(page: Path) -> str:
@@ -31,14 +30,12 @@ def _name(page: Path) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if "```python\n" in page.read_text("utf-8")], ids=_name)
-def test_python_blocks_run(page: Path, tmp_path: Path) -> None:
+def test_python_blocks_run(page: Path, tmp_path: Path, begin: Callable[..., Any]) -> None:
     """In order, in one namespace and an empty folder, with warnings as errors."""
     file = tmp_path / f"{page.stem}.py"
     file.write_text(_script(page.read_text(encoding="utf-8")), encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, "-W", "error", file], cwd=tmp_path, capture_output=True, text=True, timeout=LIMIT_S
-    )
-    assert done.returncode == 0, f"{page.name} (the lines are the document's own):\n{done.stderr[-3000:]}"
+    code, said = begin(file).end()
+    assert code == 0, f"{page.name} (the lines are the document's own):\n{said.decode()[-3000:]}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=_name)
@@ -72,6 +69,13 @@ def test_every_fault_has_a_promise_and_a_test() -> None:
     rows = {int(found[1]): found[2] for line in lines if (found := re.match(r"\| (\d+) \|.*\| ([^|]*) \|$", line))}
     assert list(rows) == [*range(1, 25), 28, 29, 30]
     assert all("`tests/" in tests for tests in rows.values())
+
+
+def test_a_block_that_fails_or_warns_is_told(tmp_path: Path, begin: Callable[..., Any]) -> None:
+    """At its line in the page."""
+    for block, told in (("assert 1 == 2", "AssertionError"), ("import warnings; warnings.warn('old')", "old")):
+        code, said = begin(_script(f"# Title\n```python\n{block}\n```\n")).end()
+        assert code == 1 and "line 3, in <module>" in said.decode() and told in said.decode()
 
 
 def test_a_block_keeps_its_line() -> None:

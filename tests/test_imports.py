@@ -11,7 +11,7 @@ import pytest
 SOURCE = Path(__file__).parents[1] / "src" / "innerworld"
 FILES = sorted(SOURCE.rglob("*.py"))
 
-GROUND = {"types", "config", "errors", "disk", "lock", "activity", "space", "version"}
+GROUND = {"types", "config", "errors", "disk", "saved", "lock", "activity", "space", "version"}
 LAYERS = GROUND | {"nn", "losses", "team"}
 LEARNING = LAYERS | {"learns"}
 MIND = LEARNING | {"world"}
@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "errors": set(),
     "version": set(),
     "disk": {"errors"},
+    "saved": {"disk", "errors"},
     "lock": {"errors"},
     "activity": set(),
     "space": {"errors"},

@@ -13,6 +13,8 @@ from innerworld.agent.configurator.monitors import Stuck
 from innerworld.agent.cost.critic import TrainableCritic, TrainableCriticConfig
 from innerworld.agent.learning import OnTheJob, OnTheJobConfig
 from innerworld.agent.memory.short_term import ShortTermMemory
+from innerworld.agent.memory.tape import Episode
+from innerworld.agent.modules import Believed
 from innerworld.config import Config
 from innerworld.errors import UserError
 from innerworld.plan import ICEM
@@ -308,3 +310,81 @@ def test_old_clips_must_be_long_enough() -> None:
     learner = OnTheJob(walk(), QUICK, lambda step, size: lived(size, 2, flip=False))
     with pytest.raises(UserError, match="make them longer"):
         taught(learner, World(8, flip=True), 20)
+
+
+def remembered(only: tuple[str, ...] = (), sights: int = 20_000) -> tuple[OnTheJob, Agent]:
+    """An agent in 4 worlds that has learnt twice by its 17th look; its eyes may have learnt, too."""
+    model = walk()
+    learner = OnTheJob(model, QUICK.model_copy(update={"only": only, "sights": sights}))
+    agent = mind(model, learner)
+    played(agent, World(4, flip=True), 17)
+    assert learner.updates == 2
+    return learner, agent
+
+
+def test_features_of_eyes_that_learnt_are_believed_anew() -> None:
+    learner, agent = remembered()
+    assert learner.eyes == 2
+    model, memory = learner.model, agent.memory
+    assert isinstance(model, Walk) and isinstance(memory, ShortTermMemory)
+    first = memory.episodes(running=True)[0]
+    clip, rows = learner.lately()
+    assert rows.tolist() == [0, 1, 2, 3] and len(first) == 17
+    with torch.no_grad():
+        now = model.eyes(clip.obs["place"][0])
+    torch.testing.assert_close(first.features[:, :2], now)  # of the first sight on
+    assert not torch.allclose(now, clip.obs["place"][0], atol=1e-4)  # as these eyes saw it at first
+    found = memory.similar(agent.model.features(agent.state), k=1)
+    assert found.time.flatten().tolist() == [16] * 4
+
+
+def test_what_is_forgotten_is_stale_and_never_similar() -> None:
+    _, agent = remembered(sights=40)  # ten looks
+    memory = agent.memory
+    assert isinstance(memory, ShortTermMemory)
+    first = memory.episodes(running=True)[0]
+    assert first.features[:7].isnan().all() and first.features[7:].isfinite().all()
+    assert memory.similar(first.features[-1:].expand(4, -1), k=17).time[0].ge(0).sum() == 10
+
+
+def test_where_eyes_do_not_learn_nothing_is_stale() -> None:
+    learner, agent = remembered(("law",), sights=40)
+    memory = agent.memory
+    assert isinstance(memory, ShortTermMemory) and learner.eyes == 0
+    assert memory.episodes(running=True)[0].features.isfinite().all()
+
+
+def test_a_critic_learns_from_features_of_now() -> None:
+    model, memory = walk(), ShortTermMemory()
+    critic = TrainableCritic(TrainableCriticConfig(units=8, layers=1))
+    found: list[tuple[Tensor, Tensor]] = []  # what it was given of the first world, and the eyes at that time
+
+    class Past:
+        def refresh(self, version: int, again: Believed) -> None:
+            memory.refresh(version, again)
+
+        def episodes(self, running: bool = False) -> list[Episode]:
+            given = memory.episodes(running)
+            found.append((given[0].features, model.eyes.weight.detach().clone()))
+            return given
+
+    learner = OnTheJob(model, QUICK.model_copy(update={"critic_steps": 1}), critic=critic, memory=Past())
+    agent, world = Agent(model, PLANNER, AgentConfig(strict=True), memory=memory, learner=learner), World(8, flip=True)
+    start = world.place[0].clone()
+    played(agent, world, 13)
+    assert len(found) == 2 and not torch.equal(found[0][1], found[1][1])
+    for features, eyes in found:
+        torch.testing.assert_close(features[0, :2], eyes @ start)
+
+
+def test_sights_go_on_from_each_other_in_stretches() -> None:
+    learner, world = OnTheJob(walk(), QUICK.model_copy(update={"every": 0})), World(2, flip=False)
+    taught(learner, world, 2)
+    broken = {**world.look(), "wind": torch.tensor([[0.0], [torch.nan]])}
+    learner.notice(broken, torch.zeros(2, 2))
+    assert learner.now.tolist() == [6, -1]
+    learner.notice(world.look(), torch.zeros(2, 2))
+    assert sorted(learner.experience.stretches()) == [[0, 2, 4, 6, 7], [1, 3, 5], [8]]
+    assert learner.believed(torch.tensor([8, 99]))[:, 0].isnan().tolist() == [False, True]
+    learner.freeze()
+    assert learner.now.tolist() == [-1, -1]

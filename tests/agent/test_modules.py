@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -28,7 +29,8 @@ from innerworld.agent import (
 )
 from innerworld.agent.actor.habit import Reflex, TwoModes
 from innerworld.agent.configurator.tasks import Reach
-from innerworld.agent.modules import Decision, Imagined, Memory, Moment, Setting, Situation
+from innerworld.agent.modules import Believed, Decision, Imagined, Memory, Moment, Setting, Situation
+from innerworld.errors import UserError
 from innerworld.models.jepa import JEPA, JEPAConfig
 from innerworld.models.rssm import RSSM, RSSMConfig
 from innerworld.plan import CEM
@@ -103,6 +105,10 @@ class Notes:
             Moment(m.time, m.features[rows], m.action[rows], m.cost[rows], m.foreseen[rows], m.surprise[rows])
             for m in self.moments
         ]
+
+    def refresh(self, version: int, again: Believed) -> None:
+        nothing = [replace(m, features=torch.full_like(m.features, torch.nan)) for m in self.moments]
+        self.moments = nothing  # stale, and nobody believes them anew
 
 
 class Twice:
@@ -234,6 +240,49 @@ CHECKS: dict[str, Callable[[], None]] = {
 }
 
 
+class Weighed(Distance):
+    """It has a name for what it weighs, and weighs what it does not know as well."""
+
+    names = ("distance",)
+
+    def cost(self, futures: Sequence[Imagined], weights: Mapping[str, float]) -> Tensor:
+        return weights.get("distance", 1.0) * super().cost(futures, weights)
+
+
+class Picky(Weighed):
+    """And refuses what it does not know."""
+
+    def cost(self, futures: Sequence[Imagined], weights: Mapping[str, float]) -> Tensor:
+        if set(weights) - set(self.names):
+            raise UserError("no such term")
+        return super().cost(futures, weights)
+
+
+CHECKS["cost: Picky"] = lambda: checks.check_judge(lambda model: Picky())
+
+
 @pytest.mark.parametrize("name", CHECKS)
 def test_a_module_keeps_what_is_asked_of_it(name: str) -> None:
     CHECKS[name]()
+
+
+class Deaf(Weighed):
+    """Its parts know nothing of weights."""
+
+    def parts(self, futures: Sequence[Imagined], weights: Mapping[str, float]) -> dict[str, Tensor]:
+        return {"distance": self.cost(futures, {})}
+
+
+class Forgetful(Notes):
+    """It hands out features of other eyes."""
+
+    def refresh(self, version: int, again: Believed) -> None: ...
+
+
+def test_named_terms_and_stale_features_are_checked() -> None:
+    with pytest.raises(AssertionError, match="is not refused"):
+        checks.check_judge(lambda model: Weighed())
+    with pytest.raises(AssertionError, match="`parts` ignore the weight"):
+        checks.check_judge(lambda model: Deaf())
+    with pytest.raises(AssertionError, match="after `refresh` features of before"):
+        checks.check_memory(Forgetful)

@@ -39,6 +39,30 @@ def test_flags_and_keys_reach_the_recipe(called: list[tuple[Any, ...]]) -> None:
     assert command.startswith("innerworld agent run --model r")
 
 
+def test_how_it_learns_reaches_the_recipe(called: list[tuple[Any, ...]]) -> None:
+    words = '--model r --learn --critic --freeze-after 2 --resume --out o learning.every=5 learning.only=["law"]'
+    assert main(["agent", "run", *words.split()]) == 0
+    errand, control = called[0][:2]
+    assert errand.critic and errand.learning.freeze_after == 2 and errand.learning.resume
+    assert (errand.learning.config.every, errand.learning.config.only) == (5, ("law",))
+    assert "learning" not in control.model_dump()
+    assert main(["agent", "run", "--model", "r"]) == 0 and called[1][0].learning is None
+
+
+def test_what_it_learnt_is_shown(capsys: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    row = {"reached": True, "return": 0.0, "steps": 5, "surprise": 0.5, "updates": 3, "taken_back": 0, "frozen": True}
+    learnt = {
+        "run": "there", "updates": 3, "taken_back": 0, "why": [], "optimiser_steps": 60, "frozen": True,
+        "frozen_after": 0, "sights": 7, "critic": "none", "rows": [row], "knows": {"old": {"loss": [1.5, 2.5]}},
+    }  # fmt: skip
+    monkeypatch.setattr(agent, "run_agent", lambda *given: FOUND | {"learnt": learnt})
+    assert main(["agent", "run", "--model", "r", "--learn", "--out", "o"]) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["0", "1", "of", "1", "0", "5.0", "0.5", "3", "0", "yes"] in lines
+    assert ["old", "loss", "1.5", "2.5"] in lines
+    assert any(line[:4] == ["The", "changed", "run", "is"] for line in lines)
+
+
 def test_a_table_an_explanation_and_where_the_page_is(called: list[tuple[Any, ...]], capsys: Any) -> None:
     assert main(["agent", "run", "--model", "r"]) == 0
     lines = capsys.readouterr().out.splitlines()
@@ -75,6 +99,12 @@ def test_json_has_all_of_it(called: list[tuple[Any, ...]], capsys: Any) -> None:
         (["run", "--model", "r", "--monitors", "stack"], "stuck"),
         (["run", "--model", "r", "--guards", "1,2,3"], "Did you mean '--guard'"),
         (["run", "--model", "r", "planner.smaples=3"], "smaples"),
+        (["run", "--model", "r", "--learn"], "--out"),
+        (["run", "--model", "r", "--resume"], "give --learn, too"),
+        (["run", "--model", "r", "--freeze-after", "1"], "give --learn, too"),
+        (["run", "--model", "r", "learning.every=3"], "give --learn, too"),
+        (["run", "--model", "r", "--learn", "--out", "o", "--freeze-after", "-1"], "--freeze-after is at least 0"),
+        (["run", "--model", "r", "--learn", "--out", "o", "learning.evry=3"], "Did you mean 'learning.every'"),
     ],
 )
 def test_mistakes_are_one_line(called: list[tuple[Any, ...]], words: list[str], told: str, capsys: Any) -> None:

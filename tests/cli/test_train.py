@@ -208,6 +208,7 @@ def test_two_devices_speak_with_one_voice(tmp_path, capfd):
     assert "--batch 5 cannot be shared evenly by 2 processes" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_eyes_are_trained_and_borrowed(tmp_path, capsys):
     words = ["--data", _data(tmp_path / "d"), *TINY, "train.device=cpu", "train.steps=1", "--quiet", "--json"]
     capsys.readouterr()

@@ -56,7 +56,7 @@ def test_arrays_travel_and_what_is_shared_is_sent_once() -> None:
 def test_a_worker_has_its_threads_and_no_word_on_stdout(capfd: pytest.CaptureFixture[str]) -> None:
     import chores
 
-    assert Local(1, threads=1).map(chores.threads, [0]) == [1]
+    assert Local(1, threads=2).map(chores.threads, [0]) == [2]
     out, err = capfd.readouterr()
     assert out == "" and "chatters" in err
 

@@ -9,11 +9,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-pytest.importorskip("ray")
 HERE = Path(__file__).parent
 
 
@@ -26,6 +26,7 @@ def short() -> Iterator[Path]:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif(find_spec("ray") is None, reason="needs ray")  # not imported here, for it takes long
 def test_two_machines(tmp_path: Path, short: Path) -> None:
     """One test, for a cluster takes long to start."""
     home = tmp_path / "home"

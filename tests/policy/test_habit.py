@@ -9,13 +9,15 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
+from innerworld import saved
 from innerworld.config import build
 from innerworld.errors import UserError
 from innerworld.policy.actor import ActorConfig
-from innerworld.policy.habit import NOTE, Habit, HabitConfig
+from innerworld.policy.habit import Habit, HabitConfig
 from innerworld.policy.lessons import Advice, DrillConfig, drill
 from innerworld.types import Spec
 
+NOTE = "habit.json"
 SPEC = Spec({"place": (2,)}, 2)
 CHOICES = Spec({"place": (2,)}, 4, discrete=True)
 SMALL = HabitConfig(actor=ActorConfig(units=32, layers=2, outscale=1.0), heads=3)
@@ -133,7 +135,7 @@ def test_what_is_broken_is_named(tmp_path: Path) -> None:
     (weights,) = tmp_path.glob("*.safetensors")
     blob = weights.read_bytes()
     weights.write_bytes(blob[:-1] + bytes([blob[-1] ^ 1]))
-    with pytest.raises(UserError, match="sha256"):
+    with pytest.raises(UserError, match=r"is not what habit\.json says"):
         Habit.load(tmp_path, SPEC)
     weights.unlink()
     with pytest.raises(UserError, match="cannot read"):
@@ -142,8 +144,11 @@ def test_what_is_broken_is_named(tmp_path: Path) -> None:
     (tmp_path / NOTE).write_text(json.dumps(note | {"format": 99}))
     with pytest.raises(UserError, match="format 99"):
         Habit.load(tmp_path, SPEC)
+    saved.write(tmp_path, "habit", {}, {"width": 2})
+    with pytest.raises(UserError, match="does not tell what the habit is like"):
+        Habit.load(tmp_path, SPEC)
     (tmp_path / NOTE).write_text("[")
-    with pytest.raises(UserError, match="cannot read"):
+    with pytest.raises(UserError, match="is broken"):
         Habit.load(tmp_path, SPEC)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
@@ -38,6 +40,17 @@ def test_lessons_with_and_without_a_goal_stay_apart() -> None:
     lessons.add(some(2))
     with pytest.raises(UserError, match="all a goal or none"):
         lessons.add(Advice(torch.zeros(1, 2), None, torch.zeros(1, 2)))
+
+
+def test_lessons_come_back_from_the_disk(tmp_path: Path) -> None:
+    lessons = Lessons()
+    lessons.add(some(5))
+    lessons.save(tmp_path)
+    again = Lessons.load(tmp_path, most=3).all()
+    assert again.goal is not None and torch.equal(again.goal, some(5).goal[2:]) and len(again) == 3  # pyright: ignore
+    next(tmp_path.glob("*.safetensors")).unlink()
+    with pytest.raises(UserError, match="cannot read"):
+        Lessons.load(tmp_path)
 
 
 def test_hindsight_pairs_an_action_with_what_it_led_to() -> None:

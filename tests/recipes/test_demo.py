@@ -32,7 +32,7 @@ MEASURED = ("cpu_s_per_episode", "plan_ms", "frames_per_s")  # what a clock says
 
 
 def tiny(**other: Any) -> Run:
-    values = two_rooms().model_dump() | {"episodes": 40, "worlds": 20, "held_out": 0.2}
+    values = two_rooms().model_dump() | {"episodes": 40, "worlds": 20, "held_out": 0.2, "size": 32}
     for name, model in (("jepa", JEPA), ("rssm", RSSM)):
         school = values["schools"][name]
         school |= {"model": school["model"] | model, "batch": 4, "length": 4, "goals": None, "agent": None}

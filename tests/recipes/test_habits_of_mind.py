@@ -18,7 +18,7 @@ from innerworld.policy.actor import ActorConfig
 from innerworld.policy.habit import Habit, HabitConfig
 from innerworld.policy.lessons import DrillConfig, Lessons
 from innerworld.recipes.goals import planner
-from innerworld.recipes.habits_of_mind import LESSONS, NOTE, DistilConfig, Distilled, distil
+from innerworld.recipes.habits_of_mind import NOTE, DistilConfig, Distilled, distil
 from innerworld.recipes.two_rooms import Control
 from innerworld.world import WorldModel
 
@@ -77,7 +77,7 @@ def test_each_round_adds_lessons_and_tells_what_it_cost(model: WorldModel, store
 def test_an_interrupted_distillation_goes_on(model: WorldModel, store: Store, tmp_path: Path) -> None:
     whole = taught(model, store, TINY)
     first = taught(model, store, TINY.model_copy(update={"rounds": 1}), tmp_path)
-    assert len(first.curve) == 1 and len(Lessons.load(tmp_path / LESSONS)) == first.curve[0]["lessons"]
+    assert len(first.curve) == 1 and len(Lessons.load(tmp_path)) == first.curve[0]["lessons"]
     again = taught(model, store, TINY, tmp_path)
     assert again.curve[0] == first.curve[0] and again.modes == whole.modes
     for name, value in whole.habit.state_dict().items():

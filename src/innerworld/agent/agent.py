@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from innerworld.agent.actor.searcher import Searcher
-from innerworld.agent.config import AgentConfig, primitive, safe_action
+from innerworld.agent.config import AgentConfig, check_steps, constraints, primitive, safe_action
 from innerworld.agent.configurator.director import Director, DirectorConfig
 from innerworld.agent.configurator.tasks import Reach, Task
 from innerworld.agent.cost.cost import Cost
@@ -31,15 +31,16 @@ from innerworld.agent.modules import (
     Learner,
     Memory,
     Moment,
+    Named,
     Perception,
     Setting,
     Situation,
 )
 from innerworld.agent.perception.senses import Senses
+from innerworld.agent.safety import aimless, broken, held
 from innerworld.agent.what_if import WhatIf, what_if
 from innerworld.errors import UserError
 from innerworld.plan import Plan, Planner
-from innerworld.plan.constraints import each_step, free
 from innerworld.types import Obs, State, each
 from innerworld.world import WorldModel
 
@@ -61,11 +62,11 @@ class Agent:
     planner's horizon count blocks.
 
     It always has an answer. A row whose predictions are not finite, and every row when the search cannot end before the
-    deadline, goes on with the last good plan, and does the safe action when that is at its end; a row whose plan breaks
-    a guardrail under the model takes the best candidate that does not, else the safe action, else what breaks it least.
-    `degraded` says for which rows the last action is such a one. Whatever else goes wrong in `act` is told in `trouble`
-    and by one warning, and the safe action is done, unless `strict`. `closest` tells how near each row came to its
-    goal: 1 where it never came nearer than it was, as for a goal that cannot be reached.
+    deadline, goes on with the last good plan, and does the safe action when that is at its end; so does a row whose
+    goal is not finite, at once. A row whose plan breaks a guardrail under the model takes the best candidate that does
+    not, else the safe action, else what breaks it least. `degraded` says for which rows the last action is such a one.
+    Whatever else goes wrong in `act` is told in `trouble` and by one warning, and the safe action is done, unless
+    `strict`. `closest` tells how near each row came to its goal: 1 where it never came nearer than it was.
     """
 
     def __init__(
@@ -93,19 +94,13 @@ class Agent:
         self.actor: Actor = actor or Searcher(planner, model.spec, again)
         self.configurator: Configurator = configurator or Director(
             DirectorConfig(via_steps=config.via_steps, via_energy=config.via_energy),
-            terms=self.cost.names if isinstance(self.cost, Cost) else None,
+            terms=self.cost.names if isinstance(self.cost, Named) else (),
         )
         self.learner = learner
         self._updates: int | None = None  # of the weights with which all is believed; none: nothing is yet
-        for name, steps in (("execute", config.execute), ("every", config.every)):
-            if steps > self.actor.horizon:
-                raise UserError(f"{name}={steps} is beyond the plan's {self.actor.horizon} steps")
-        config.limits.check(self.action)
+        check_steps(config, self.actor.horizon)
         self._safe = safe_action(config.safe, model.spec, block)
-        self._constrain = each_step(config.limits.constraint(), block)
-        self._finish = each_step(config.limits.finish(), block)
-        if model.spec.discrete and not (self._constrain is free and self._finish is free):
-            raise UserError("choices cannot be constrained: limits are for continuous actions")
+        self._constrain, self._finish = constraints(config.limits, model.spec, block)
         self.plan_ms: list[float] = []
         self.trouble: list[str] = []  # what went wrong in act, newest last
         self._warned = False
@@ -207,10 +202,9 @@ class Agent:
         only = torch.tensor([row], device=self.degraded.device)
         state, goal = (None if at is None else each(lambda value: value[only], at) for at in (self.state, self.goal))
         assert state is not None
-        judge, weights, foresight = self.cost, self.setting.weights, self.foresight
         return what_if(
-            self.model, state, actions_a, actions_b,
-            goal=goal, judge=judge, weights=weights, readings=readings, foresight=foresight,
+            self.model, state, actions_a, actions_b, goal=goal, judge=self.cost, weights=self.setting.weights,
+            readings=readings, foresight=self.foresight,
         )  # fmt: skip
 
     def keep(self, rows: Tensor) -> None:
@@ -233,9 +227,7 @@ class Agent:
         except Exception as error:
             if self.config.strict:
                 raise
-            self.trouble.append(f"step {self._time}: {type(error).__name__}: {error}")
-            if len(self.trouble) == 1:
-                logger.warning("the agent does the safe action (told once, see Agent.trouble): %s", self.trouble[0])
+            self._tell(f"{type(error).__name__}: {error}")
             self.degraded = torch.ones_like(self.degraded)
             self._due, self._time = 0, self._time + 1
             self._futures = ()  # for the decision is not what was done
@@ -269,11 +261,13 @@ class Agent:
         (clip, rows), device = self.learner.lately(), self.degraded.device
         self.perception.refresh(clip.to(device), rows.to(device))
         self.configurator.refresh(self.state)
+        self.memory.refresh(self.learner.eyes, self.learner.believed)
         self._futures, self._due = (), 0
 
     def _think(self, began: float) -> None:
         since = time.perf_counter()
         self.setting = self.configurator.set(self.state, self.memory, self.decision, self._futures)
+        lost = self._without_aim()
         if self.setting.goal is not None:
             self.memory.pursue(self.model.features(self.model.bare(self.setting.goal)))
         deadline = None if self.config.deadline_s is None else began + self.config.deadline_s
@@ -281,51 +275,40 @@ class Agent:
         situation = Situation(
             self.model, self.state, self.setting, search, self.perception.surprise, deadline, self._constrain
         )
-        self._do(self.actor.decide(situation))
+        self._do(self.actor.decide(situation), lost)
         self._warn()
         self.plan_ms.append((time.perf_counter() - since) * 1000 / len(self.degraded))
 
-    def _do(self, decision: Decision) -> None:
-        """Go on with this decision; rows that have none go on with the last one."""
+    def _without_aim(self) -> Tensor:
+        """Rows `b` whose goal is not finite, as a sub-goal may be that a configurator made up: told, never raised
+        unless `strict`."""
+        lost = torch.zeros_like(self.degraded) if self.setting.goal is None else aimless(self.setting.goal)
+        if bool(lost.any()):
+            told = f"the goal that was set is not finite in {int(lost.sum())} of {len(lost)} worlds: the safe action"
+            if self.config.strict:
+                raise UserError(told)
+            self._tell(f"UserError: {told}")
+        return lost
+
+    def _do(self, decision: Decision, lost: Tensor) -> None:
+        """Go on with this decision; rows that have none go on with the last one, and `lost` ones do the safe action."""
         actions = self._finish(decision.actions)
         kept = self._ahead[:, : actions.shape[1]]
         if kept.shape[1] < actions.shape[1]:
             kept = torch.cat([kept, self._still(len(kept), actions.shape[1] - kept.shape[1])], dim=1)
-        none = decision.degraded | ~actions.flatten(1).isfinite().all(dim=1)
+        none, still = decision.degraded | broken(actions)[:, 0, 0], self._still(*actions.shape[:2])
         actions = torch.where(none[:, None, None], kept, actions)
-        actions, unsafe = self._within_bounds(actions, decision.spare)
-        self.degraded = none | unsafe
+        actions = torch.where(lost[:, None, None], still, actions)
+        self.degraded = none | lost
+        self._futures = self._imagined(actions) if self.cost.bounded or self.configurator.watches else ()
+        if self.cost.bounded:
+            spare = None if decision.spare is None else self._finish(decision.spare)
+            actions, unsafe, self._futures = held(self.cost, self._imagined, actions, self._futures, spare, still)
+            self.degraded = self.degraded | unsafe
         self.decision, self._decided_in = replace(decision, actions=actions, degraded=self.degraded), self.state
         self._ahead = actions
         self._due = self._begun = min(self.config.execute, actions.shape[1])
         self.actor.done(self._due, actions)
-
-    def _within_bounds(self, actions: Tensor, spare: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The plans `b h a`, but the best candidate that was tried where one crosses a hard bound under the model, the
-        safe action where that does, too, and what crosses least where all do: and rows `b` that have no plan that
-        holds. What they lead to is noted."""
-        unsafe = torch.zeros_like(self.degraded)
-        if not (self.cost.bounded or self.configurator.watches):
-            self._futures = ()
-            return actions, unsafe
-        self._futures = self._imagined(actions)
-        if not self.cost.bounded:
-            return actions, unsafe
-        breach = self.cost.breach(self._futures)[:, 0]
-        if not bool((breach > 0).any()):
-            return actions, unsafe
-        if spare is not None:
-            actions, breach = self._safer(actions, breach, self._finish(spare))
-        unsafe = breach > 0
-        actions, _ = self._safer(actions, breach, self._still(*actions.shape[:2]))
-        self._futures = self._imagined(actions)
-        return actions, unsafe
-
-    def _safer(self, actions: Tensor, breach: Tensor, other: Tensor) -> tuple[Tensor, Tensor]:
-        """Of each row the plan `b h a` that crosses less, the first where both do alike; and by how much it does."""
-        others = self.cost.breach(self._imagined(other))[:, 0]
-        less = others < breach
-        return torch.where(less[:, None, None], other, actions), torch.where(less, others, breach)
 
     def _imagined(self, actions: Tensor) -> Sequence[Imagined]:
         """What plans `b h a` lead to (n = 1)."""
@@ -336,7 +319,8 @@ class Agent:
         cost = self.cost.now(self.model, self.state, self.setting.goal, action)
         features = self.model.features(self.model.bare(self.state))
         foreseen = torch.full_like(cost, torch.nan) if foreseen is None else foreseen
-        self.memory.remember(Moment(self._time, features, action, cost, foreseen, self.perception.surprise))
+        sight = None if self.learner is None else self.learner.now
+        self.memory.remember(Moment(self._time, features, action, cost, foreseen, self.perception.surprise, sight))
 
     def _foreseen(self) -> Tensor | None:
         """What the decision was imagined to cost here, `b`; none where nobody looked at that."""
@@ -350,6 +334,11 @@ class Agent:
     def _still(self, b: int, steps: int) -> Tensor:
         """The safe action for so many steps: `b h (k a)`."""
         return self._safe.to(self.degraded.device).expand(b, steps, -1)
+
+    def _tell(self, trouble: str) -> None:
+        self.trouble.append(f"step {self._time}: {trouble}")
+        if len(self.trouble) == 1:
+            logger.warning("the agent does the safe action (told once, see Agent.trouble): %s", self.trouble[0])
 
     def _warn(self) -> None:
         if not self._warned and bool(self.degraded.any()):

@@ -11,7 +11,8 @@ from torch import Tensor
 from innerworld.agent.cost.terms import Shape
 from innerworld.config import Config
 from innerworld.errors import UserError
-from innerworld.plan import Limits
+from innerworld.plan import Constraint, Limits
+from innerworld.plan.constraints import each_step, free
 from innerworld.types import Spec
 
 
@@ -36,6 +37,22 @@ class AgentConfig(Config):
         default=(), description="action where there is no other answer, action units; none: zeros, or choice 0"
     )
     strict: bool = Field(default=False, description="raise what goes wrong in act; else it is told, and made safe")
+
+
+def check_steps(config: AgentConfig, horizon: int) -> None:
+    """Raise `UserError` where more steps are wanted than the plans of an actor have."""
+    for name, steps in (("execute", config.execute), ("every", config.every)):
+        if steps > horizon:
+            raise UserError(f"{name}={steps} is beyond the plan's {horizon} steps")
+
+
+def constraints(limits: Limits, spec: Spec, block: int) -> tuple[Constraint, Constraint]:
+    """What is allowed of an action while it is searched, and what is made of it in the end. Raises `UserError`."""
+    limits.check(primitive(spec, block))
+    constrain, finish = each_step(limits.constraint(), block), each_step(limits.finish(), block)
+    if spec.discrete and not (constrain is free and finish is free):
+        raise UserError("choices cannot be constrained: limits are for continuous actions")
+    return constrain, finish
 
 
 def primitive(spec: Spec, block: int) -> int:

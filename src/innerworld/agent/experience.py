@@ -83,7 +83,7 @@ class Experience:
     def lately(self, most: int) -> tuple[Clip, Tensor]:
         """What was seen up to now, of the worlds (indices) that saw something just now: clips of one length for all of
         them, `most` actions at most."""
-        now = torch.zeros(0, dtype=torch.long) if self._now is None else self._now
+        now = self.now
         worlds = (now >= self.oldest).nonzero()[:, 0]
         length, chain = 0, now[worlds]
         while length < most and len(worlds):
@@ -92,6 +92,26 @@ class Experience:
                 break
             length += 1
         return self._clip(now[worlds], length), worlds
+
+    @property
+    def now(self) -> Tensor:
+        """The number of the last sight of each world, `b`; -1 where it was left out."""
+        return torch.zeros(0, dtype=torch.long) if self._now is None else self._now
+
+    def stretches(self) -> list[list[int]]:
+        """Numbers of all sights that are here, each stretch in order: what was seen in one world without a gap."""
+        found: dict[int, list[int]] = {}  # by the number of its last sight
+        numbers = torch.arange(self.oldest, self.count)
+        for number, before in zip(numbers.tolist(), self._before(numbers).tolist(), strict=True):
+            stretch = found.pop(before, [])
+            stretch.append(number)
+            found[number] = stretch
+        return list(found.values())
+
+    def sights(self, numbers: Tensor) -> tuple[Obs, Tensor]:
+        """What was seen then, each `n ...`, and the actions `n a` that led there."""
+        slots = numbers % self.room
+        return {name: self._rows[SENSOR + name][slots] for name in self.spec.obs}, self._rows["action"][slots]
 
     @property
     def oldest(self) -> int:

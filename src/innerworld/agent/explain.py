@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from innerworld.agent.energies import to_goal
 from innerworld.agent.modules import Decision, Imagined, Judge, Setting
 
 MODES = {1: "it reacted, without a search (Mode-1)", 2: "it searched (Mode-2)"}
@@ -114,11 +115,9 @@ def _energies(future: Imagined, row: int) -> tuple[float | None, list[float]]:
     """To the goal: now, and after each imagined step."""
     if future.goal is None:
         return None, []
-    states = {name: value[row, 0] for name, value in future.states.items()}  # h ...
-    h = len(next(iter(states.values())))
+    states = {name: value[row : row + 1, 0] for name, value in future.states.items()}  # 1 h ...
     here, goal = ({name: value[name][row : row + 1] for name in states} for value in (future.start, future.goal))
-    along = {name: value.expand(h, *value.shape[1:]) for name, value in goal.items()}
-    return future.model.energy(here, goal).item(), future.model.energy(states, along).tolist()
+    return future.model.energy(here, goal).item(), to_goal(future.model, states, goal, 2)[0].tolist()
 
 
 def _believed(told: Explanation) -> str:

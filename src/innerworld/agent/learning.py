@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -18,15 +16,19 @@ from pydantic import Field
 from torch import Generator, Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from innerworld.agent import saved
+from innerworld import saved
+from innerworld.agent.actor.react import looking
+from innerworld.agent.afresh import believed
 from innerworld.agent.cost.critic import Past, TrainableCritic
-from innerworld.agent.experience import Experience
+from innerworld.agent.experience import NONE, Experience
+from innerworld.agent.knows import as_it_was, drawing, knows
 from innerworld.config import Config
 from innerworld.errors import UserError
-from innerworld.types import Clip, Obs, each
-from innerworld.world import WorldModel, flatten
+from innerworld.types import Clip, Obs
+from innerworld.world import WorldModel
 
 NAME = "learning"  # of its files
+GLANCE = 4  # clips
 LOOKS_BACK = 32  # actions along which a belief is made anew, at most
 logger = logging.getLogger(__name__)
 
@@ -90,6 +92,7 @@ class OnTheJob:
         self.critic, self.memory = critic, memory
         self.frozen = False
         self.updates = 0  # how often the weights have changed
+        self.eyes = 0  # how often the features of one and the same sight have changed with them
         self.why: list[str] = []  # updates that were taken back, newest last
         self.told: dict[str, float] = {}  # of the last update: loss, recent clips, what became of old experience
         self.experience = Experience(model.spec, config.sights, config.mebibytes)
@@ -135,6 +138,16 @@ class OnTheJob:
         """What was seen up to now, to believe it anew after an update: clips of these worlds (indices)."""
         return self.experience.lately(LOOKS_BACK)
 
+    @property
+    def now(self) -> Tensor:
+        """Numbers of the sights that came last, `b`; -1 where none was kept."""
+        now = self.experience.now
+        return now if len(now) else torch.full((len(self._earned),), NONE)
+
+    def believed(self, sights: Tensor) -> Tensor:
+        """Features `n d` of what the model believes now of sights by their numbers `n`; NaN of those not kept."""
+        return believed(self.model, self.experience, sights)
+
     def freeze(self) -> None:
         """From now on nothing changes: no weight is touched and nothing is kept."""
         self.frozen = True
@@ -155,7 +168,9 @@ class OnTheJob:
             return False
         good = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         self._tried += 1
-        with _as_it_was(self.model), self._random(self._tried):
+        glance = self._glance()
+        before = self._impressions(glance)
+        with as_it_was(self.model), drawing(self.model, self._seed(self._tried)):
             loss = self._fit()
         wrong, kept = self._judged(loss)
         self.told = {"loss": loss, "recent": float(recent)} | {f"old {name}": value for name, value in kept.items()}
@@ -163,14 +178,16 @@ class OnTheJob:
             self._take_back(good, wrong)
         else:
             self.updates += 1
+            self.eyes += not torch.equal(before, self._impressions(glance))
         if self.critic is not None and self.memory is not None:
+            self.memory.refresh(self.eyes, self.believed)
             self.critic.learn(self.memory, self.config.critic_steps)
         return not wrong
 
     def _fit(self) -> float:
         """The optimiser steps of one update; the mean loss, NaN where one was not finite."""
         _wake(self.model, self.config.only)
-        rng = Generator().manual_seed(self.config.seed * 1_000_003 + self._tried)
+        rng = Generator().manual_seed(self._seed(self._tried))
         total = 0.0
         with torch.enable_grad():
             for step in range(self.config.steps):
@@ -218,28 +235,22 @@ class OnTheJob:
         if len(self.why) == 1:
             logger.warning("%s (told once, see OnTheJob.why)", self.why[0])
 
-    @torch.no_grad()
     def _remembered(self) -> dict[str, float]:
-        """On held-out old experience: the loss, drawn alike each time, and how far what is foreseen of a step is from
-        what is seen then, as a share of standing still; in a loss of many parts that one may be small."""
-        if self.held_out is None:
-            return {}
-        model, clip = self.model, self.held_out.to(next(self.model.parameters()).device)
-        with _as_it_was(model), self._random(0):
-            model.eval()
-            loss, states = model.loss(clip)[0], model.watch(clip)
-            before, after = (flatten(each(lambda value, t=t: value[:, t : t + clip.length], states), 2) for t in (0, 1))
-            expected = model.predict(before, clip.action.flatten(0, 1))
-            error = model.energy(expected, after).mean() / model.energy(before, after).mean()
-        return {"loss": float(loss), "foresight error": float(error)}
+        """How well the model knows the old experience that is held out; empty: none is."""
+        return {} if self.held_out is None else knows(self.model, self.held_out, self._seed(0))
 
-    @contextmanager
-    def _random(self, number: int) -> Iterator[None]:
-        """Within, what a loss draws depends on the number alone; whoever draws outside does not notice."""
-        device = next(self.model.parameters()).device
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            torch.manual_seed(self.config.seed * 1_000_003 + number)
-            yield
+    def _seed(self, update: int) -> int:
+        return self.config.seed * 1_000_003 + update
+
+    def _glance(self) -> Clip:
+        """A few recent sights, to notice by whether the features of what is seen have changed."""
+        rng = Generator().manual_seed(self._seed(self._tried))
+        return self.experience.clips(self.config.length, GLANCE, rng).to(next(self.model.parameters()).device)
+
+    @torch.no_grad()
+    def _impressions(self, clip: Clip) -> Tensor:
+        with looking(self.model):
+            return self.model.impressions(clip)
 
     def _fresh(self) -> torch.optim.AdamW:
         """Half as fast for each update that was taken back, or the next one would lead astray as this one did."""
@@ -255,7 +266,7 @@ class OnTheJob:
             for key, value in self._optimiser.state.get(parameter, {}).items():
                 tensors[f"optimiser.{key}.{name}"] = value
         tensors |= {"earned": self._earned, "ended": self._ended}
-        counts = {"updates": self.updates, "tried": self._tried, "looks": self._looks}
+        counts = {"updates": self.updates, "eyes": self.eyes, "tried": self._tried, "looks": self._looks}
         told = {
             "frozen": self.frozen,
             "first": list(self._first.items()),
@@ -273,7 +284,8 @@ class OnTheJob:
             raise UserError(f"{folder} is of other parameters: {min(names - set(self._learnt))} does not learn here")
         kept = {name.removeprefix("experience."): value for name, value in tensors.items() if "experience." in name}
         self.experience.restore(kept)
-        self.updates, self._tried, self._looks = (int(told[name]) for name in ("updates", "tried", "looks"))
+        self.updates, self.eyes = int(told["updates"]), int(told["eyes"])
+        self._tried, self._looks = int(told["tried"]), int(told["looks"])
         self.frozen, self._first, self.why = bool(told["frozen"]), dict(told["first"]), list(told["why"])
         self._optimiser = self._fresh()
         for key in sorted(tensors):
@@ -311,20 +323,6 @@ def _wake(model: WorldModel, only: tuple[str, ...]) -> None:
 
 def _is_under(name: str, only: tuple[str, ...]) -> bool:
     return not only or any(name == prefix or name.startswith(f"{prefix}.") for prefix in only)
-
-
-@contextmanager
-def _as_it_was(model: WorldModel) -> Iterator[None]:
-    """Afterwards the same parts of the model learn and are in their training mode as before."""
-    modes = {module: module.training for module in model.modules()}
-    learns = {parameter: parameter.requires_grad for parameter in model.parameters()}
-    try:
-        yield
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
-        for parameter, mode in learns.items():
-            parameter.requires_grad_(mode)
 
 
 def _together(recent: Clip, old: Clip) -> Clip:

@@ -6,9 +6,9 @@ memory, world model, cost, actor, configurator. Row i always stands for world i;
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -45,16 +45,21 @@ class Moment:
     cost: Tensor  # b     intrinsic cost of being there
     foreseen: Tensor  # b     intrinsic cost of being there as it was imagined one step ago; NaN: it was not
     surprise: Tensor  # b     energy between what was predicted and what was seen; NaN: nothing was predicted
+    sight: Tensor | None = None  # b   number of what was seen then (`Learner.now`), -1: none; None: nobody learns
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What the configurator has set for the next plan."""
+    """What the configurator has set for the next plan.
+
+    `weights`, `horizon` and `effort` are those of the whole batch, for all candidates of all worlds are imagined at
+    once: with one world that is to look farther, all do. Goals, `anew` and `asks` are each world's own.
+    """
 
     goal: State | None  # b ...   what to pursue; none where the task is no goal but a reward or a region
     weights: Mapping[str, float] = field(default_factory=dict)  # of the cost's terms, by name; one left out keeps its
-    horizon: int | None = None  # steps of the plan; none: as many as the planner has
-    effort: float = 1.0  # share of the search's usual rounds, above 1: more of them
+    horizon: int | None = None  # steps of the plan, of all worlds alike; none: as many as the planner has
+    effort: float = 1.0  # share of the search's usual rounds, of all worlds alike; above 1: more of them
     anew: Tensor | None = None  # b bool   rows that search from scratch, their last plan led nowhere
     asks: Tensor | None = None  # b bool   rows that ask for help
     why: Sequence[str] = ()  # what the monitors noticed, of each row a sentence or ""
@@ -87,7 +92,8 @@ class Decision:
     degraded: Tensor  # b bool   no answer could be found in time, or none that is finite: go on with the last plan
     mode: Tensor  # b        1: a policy reacted, 2: a planner searched
     plan: Plan | None = None  # of the search, where there was one
-    spare: Tensor | None = None  # b h a   the best candidate that was tried, in case the decision breaks a guardrail
+    spare: Tensor | None = None  # b h a   the best candidate that was tried, in case the decision breaks a guardrail;
+    #                                      NaN in rows of which none has a finite cost: the safe action is in its place
 
     def rows(self, rows: Tensor) -> Decision:
         """Of some worlds (indices)."""
@@ -95,6 +101,10 @@ class Decision:
         if plan is not None:
             plan = Plan(plan.actions[rows], plan.cost[rows], plan.history[rows], plan.evaluations)
         return Decision(self.actions[rows], self.degraded[rows], self.mode[rows], plan, spare)
+
+
+Believed = Callable[[Tensor], Tensor]
+"""Numbers of sights `n` → their features as the model makes them now, `n d`; NaN where a sight is forgotten."""
 
 
 class Perception(Protocol):
@@ -133,6 +143,10 @@ class Memory(Protocol):
         """The last moments of this episode, oldest first; fewer where there are no more."""
         ...
 
+    def refresh(self, version: int, again: Believed) -> None:
+        """The model's weights have changed (asked only where there is a learner). Where `version` rose, features mean
+        something else: those that were remembered before are stale, and `again` gives those of now."""
+
     def keep(self, rows: Tensor) -> None: ...
 
 
@@ -167,6 +181,14 @@ class Judge(Protocol):
     def parts(self, futures: Sequence[Imagined], weights: Mapping[str, float]) -> dict[str, Tensor]:
         """The summands of `cost` by name with unit, each `b n`."""
         ...
+
+
+@runtime_checkable
+class Named(Protocol):
+    """A judge whose terms have names, by which a task sets weights of them. One without names takes none."""
+
+    @property
+    def names(self) -> Sequence[str]: ...
 
 
 class Actor(Protocol):
@@ -224,6 +246,16 @@ class Learner(Protocol):
     """Learning on the job: what is told of every step while the agent acts."""
 
     updates: int  # how often the weights have changed: what was believed with others is believed anew
+    eyes: int  # how often the features of one and the same sight have changed with them: at most as often
+
+    @property
+    def now(self) -> Tensor:
+        """Numbers `b` of the sights that came last, -1 where none was kept."""
+        ...
+
+    def believed(self, sights: Tensor) -> Tensor:
+        """Features `n d` of what the model believes now of sights by their numbers `n`; NaN of those not kept."""
+        ...
 
     def begin(self, obs: Obs) -> None:
         """What is seen first in every world."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from innerworld.agent.cost.readout import Reading
+from innerworld.agent.energies import to_goal
 from innerworld.agent.foresight.futures import OneFuture
 from innerworld.agent.modules import Foresight, Imagined, Judge
 from innerworld.errors import UserError
@@ -145,9 +146,7 @@ def _only(future: Imagined, which: int) -> Imagined:
 def _to_goal(future: Imagined) -> Tensor:
     """Energy to the goal after each step, `h`."""
     assert future.goal is not None
-    states = flatten(future.states, 3)
-    goal = {name: future.goal[name].expand(len(value), *value.shape[1:]) for name, value in states.items()}
-    return future.model.energy(states, goal)
+    return to_goal(future.model, future.states, future.goal, 3)[0, 0]
 
 
 # ---------------------------------------------------------------------- in words

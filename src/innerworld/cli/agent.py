@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import tyro
+from pydantic import Field
 from rich.console import Console
 
-from innerworld.cli.run import EVALUATE, control_of
-from innerworld.cli.table import say, show_table
+from innerworld.agent import OnTheJobConfig
+from innerworld.cli.run import control_of
+from innerworld.cli.table import FIELD, field_rows, say, show_table
 from innerworld.cli.verb import Answer, Call, Verb
-from innerworld.config import override
+from innerworld.config import build, override
 from innerworld.errors import UserError
+from innerworld.recipes.minding.learning import Learning
+from innerworld.recipes.minding.learnt import COLUMNS as BLOCKS
+from innerworld.recipes.minding.learnt import KNOWN, blocks, knowledge, sentences
 from innerworld.recipes.minding.modules import Furnishing, Watcher
 from innerworld.recipes.minding.page import COLUMNS, cells
 from innerworld.recipes.minding.run import Errand, run_agent
+from innerworld.recipes.two_rooms import Control
+
+
+class Keys(Control):
+    """What key=value changes: the search, and how it learns on the job."""
+
+    learning: OnTheJobConfig = Field(default=OnTheJobConfig(), description="with --learn")
 
 
 @dataclass(frozen=True)
@@ -57,6 +70,16 @@ class AgentFlags:
     """seconds that a decision may take; None: as long as the search wants"""
     out: Path | None = None
     """folder for agent.html and agent.json; None: the run's (of oracle: runs/agent)"""
+    learn: bool = False
+    """learn on the job: what it lives fine-tunes the world model, beside old experience so that nothing is forgotten.
+    The changed run goes to --out, never over the given one; keys learning.KEY=VALUE say how"""
+    critic: bool = False
+    """a critic tells what is still to come where a plan ends: that which learnt with the run, or with --learn one that
+    learns along"""
+    freeze_after: int | None = None
+    """with --learn: after so many episodes everything is frozen, 0: from the first; None: it learns to the end"""
+    resume: bool = False
+    """with --learn: go on with the learning that --out holds, to --episodes in all"""
     films: Path | None = None
     """folder for the page's films, each as a WebP file of its own; None: only in the page"""
     seed: int = 0
@@ -73,11 +96,31 @@ def _run(flags: AgentFlags, call: Call) -> Answer:
     if flags.seed < 0:
         raise UserError("--seed is at least 0")
     words = [] if flags.steps is None else [f"budget={flags.steps}"]
-    control = override(control_of(flags.planner), [*words, *call.overrides])
+    keys = override(build(Keys, control_of(flags.planner).model_dump()), [*words, *call.overrides])
+    control = build(Control, keys.model_dump(exclude={"learning"}))
     furnishing = Furnishing(flags.monitors, flags.guard, flags.habit, flags.futures, flags.deadline)
-    errand = Errand(flags.model, flags.goal, flags.env, flags.data, flags.goals, flags.seed, furnishing)
+    learning = _learning(flags, keys, call)
+    errand = Errand(
+        flags.model, flags.goal, flags.env, flags.data, flags.goals, flags.seed, furnishing, learning, flags.critic
+    )
     values = run_agent(errand, control, flags.episodes, flags.out, flags.films, call.quiet, call.command)
     return Answer(values, lambda console: _show(console, values))
+
+
+def _learning(flags: AgentFlags, keys: Keys, call: Call) -> Learning | None:
+    """How it learns on the job; none: it does not."""
+    if not flags.learn:
+        flagged = (("--freeze-after", flags.freeze_after is not None), ("--resume", flags.resume))
+        lone = [name for name, given in flagged if given]
+        lone += [word for word in call.overrides if word.startswith("learning.")]
+        if lone:
+            raise UserError(f"{lone[0]} says how to learn on the job: give --learn, too")
+        return None
+    if flags.out is None:
+        raise UserError("learning changes the run: say with --out in which folder the changed one is kept")
+    if flags.freeze_after is not None and flags.freeze_after < 0:
+        raise UserError("--freeze-after is at least 0")
+    return Learning(keys.learning, flags.freeze_after, flags.resume)
 
 
 def _show(console: Console, values: dict[str, Any]) -> None:
@@ -88,12 +131,24 @@ def _show(console: Console, values: dict[str, Any]) -> None:
     for k, episode in enumerate(episodes):
         for trouble in dict.fromkeys(episode["trouble"]):
             say(console, f"\nepisode {k} went wrong at {trouble}")
-    more = {name: told for name, told in values["modules"].items() if name not in ("search", "cost")}
+    more = {name: told for name, told in values["modules"].items() if name not in ("search", "cost", "learning")}
     for name, told in more.items():
         say(console, f"\n{name}: {told}")
+    if "learnt" in values:
+        learnt = values["learnt"]
+        say(console, "\nBy block of episodes:\n")
+        show_table(console, BLOCKS, blocks(learnt["rows"]))
+        say(console, "\nWhat it knows:\n")
+        show_table(console, KNOWN, knowledge(learnt))
+        say(console, "\n" + "\n".join(sentences(learnt)))
     say(console, f"\nThe first decision of episode 0, explained:\n\n{episodes[0]['first']}\n\npage: {values['page']}")
     for film in values.get("films", ()):
         say(console, f"film: {film}")
 
 
-AGENT = Verb(AgentFlags, _run, takes_overrides=True, after_help=EVALUATE.after_help)
+def _keys(console: Console, words: Sequence[str]) -> None:
+    say(console, "\nKeys, as key=value:\n")
+    show_table(console, FIELD, field_rows(build(Keys, control_of().model_dump())))
+
+
+AGENT = Verb(AgentFlags, _run, takes_overrides=True, after_help=_keys)

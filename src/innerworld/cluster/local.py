@@ -175,9 +175,10 @@ def _settle(threads: int) -> None:
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())  # stdout belongs to the one JSON object of --json
     signal.signal(signal.SIGTERM, _leave)
     threading.Thread(target=_follow_parent, daemon=True).start()
-    import torch  # after the threads are set
+    if "torch" in sys.modules:  # the program that began us imports it; else torch hears of them as it is imported
+        import torch
 
-    torch.set_num_threads(threads)
+        torch.set_num_threads(threads)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -7,27 +7,22 @@ elsewhere each goes its own way.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
 from typing import Literal, cast
 
 import torch
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from innerworld import saved
 from innerworld.config import Config, build
-from innerworld.disk import write_atomic
 from innerworld.errors import UserError
 from innerworld.nn.mlp import ACTIVATIONS, MLP, init_, norm_layer
 from innerworld.policy.actor import Actor, ActorConfig, Choice
-from innerworld.types import Spec, each
+from innerworld.types import Spec
 
-FORMAT = 1
-NOTE = "habit.json"
+NAME = "habit"  # of its files
 PRIOR_UNITS = 64
 ROUND = 0.1  # errors below this are squared where the loss is absolute, action units
 FLAT = 1e-3  # a feature whose deviation is below this share of the mean one counts as constant
@@ -46,18 +41,6 @@ class HabitConfig(Config):
         description="negative log-likelihood, or error of the mode: squared learns the labels' mean, absolute their "
         "median, so that the majority decides; of choices always the first",
     )
-
-
-class Saved(Config):
-    """What `habit.json` holds."""
-
-    format: int = Field(default=FORMAT, description="version of this layout")
-    habit: HabitConfig = Field(default=HabitConfig(), description="the configuration")
-    width: int = Field(default=1, description="numbers that a belief's features have", ge=1)
-    action: int = Field(default=1, description="size of an action", ge=1)
-    discrete: bool = Field(default=False, description="whether actions are choices")
-    weights: str = Field(default="", description="name of the file with the weights")
-    sha256: str = Field(default="", description="its checksum")
 
 
 class Habit(nn.Module):
@@ -122,44 +105,36 @@ class Habit(nn.Module):
     # ------------------------------------------------------------------ on the disk
 
     def save(self, folder: Path | str) -> None:
-        """Write it into a folder. Whatever kills the writer, the folder holds the habit before or this one.
-
-        The note is written last, and names the file with the weights by its checksum. Raises `UserError` when the disk
-        refuses.
-        """
-        home = Path(folder)
-        home.mkdir(parents=True, exist_ok=True)
-        blob = save(each(lambda value: value.detach().cpu().contiguous(), self.state_dict()))
-        sha256 = hashlib.sha256(blob).hexdigest()
-        name = f"habit-{sha256[:12]}.safetensors"
-        write_atomic(home / name, [blob])
-        note = Saved(
-            habit=self.config,
-            width=self.width,
-            action=self.spec.action,
-            discrete=self.spec.discrete,
-            weights=name,
-            sha256=sha256,
-        )
-        write_atomic(home / NOTE, [json.dumps(note.model_dump(mode="json"), indent=2).encode()])
-        for path in home.glob("habit-*.safetensors"):
-            if path.name != name:
-                path.unlink()
+        """Write it, atomically, as `habit.json` and safetensors. Raises `UserError` when the disk refuses."""
+        told = {
+            "config": self.config.model_dump(mode="json"),
+            "width": self.width,
+            "action": self.spec.action,
+            "discrete": self.spec.discrete,
+        }
+        saved.write(folder, NAME, self.state_dict(), told)
 
     @classmethod
     def load(cls, folder: Path | str, spec: Spec) -> Habit:
         """Read one that `save` wrote, for a world of `spec`; in eval mode. Raises `UserError`."""
-        note = _read_note(Path(folder))
-        if (note.action, note.discrete) != (spec.action, spec.discrete):
-            own, wanted = _kind(note.action, note.discrete), _kind(spec.action, spec.discrete)
+        index = Path(folder) / f"{NAME}.json"
+        if not index.exists():
+            raise UserError(f"{folder} holds no habit: there is no {index.name} in it")
+        tensors, told = saved.read(folder, NAME)
+        try:
+            config, width = build(HabitConfig, told["config"], str(index)), int(told["width"])
+            action, discrete = int(told["action"]), bool(told["discrete"])
+        except (KeyError, TypeError, ValueError):
+            raise UserError(f"{index} does not tell what the habit is like: distil it anew") from None
+        if (action, discrete) != (spec.action, spec.discrete):
+            own, wanted = _kind(action, discrete), _kind(spec.action, spec.discrete)
             raise UserError(f"the habit in {folder} acts by {own}, the model by {wanted}: distil one for it")
         with torch.random.fork_rng(devices=[]):  # drawing weights that are overwritten must not disturb the caller
-            habit = cls(note.habit, note.width, spec)
-        weights = _read_weights(Path(folder) / note.weights, note.sha256)
+            habit = cls(config, width, spec)
         try:
-            habit.load_state_dict(weights)
+            habit.load_state_dict(tensors)
         except RuntimeError as error:
-            raise UserError(f"the weights in {folder} do not fit {NOTE}: {str(error).splitlines()[0]}") from None
+            raise UserError(f"the weights in {folder} do not fit {index.name}: {str(error).splitlines()[0]}") from None
         return habit.eval()
 
     # ------------------------------------------------------------------ below
@@ -220,29 +195,3 @@ class _Linears(nn.Module):
 
 def _kind(action: int, discrete: bool) -> str:
     return f"{action} {'choices' if discrete else 'numbers'}"
-
-
-def _read_note(folder: Path) -> Saved:
-    path = folder / NOTE
-    try:
-        values = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"{folder} holds no habit: there is no {NOTE} in it") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None
-    if not isinstance(values, dict):
-        raise UserError(f"cannot read {path}: it is not a JSON object")
-    version = values.get("format")
-    if not isinstance(version, int) or version > FORMAT:
-        raise UserError(f"{path}: format {version!r} is newer than {FORMAT}, which this innerworld reads: upgrade it")
-    return build(Saved, values, str(path))
-
-
-def _read_weights(path: Path, sha256: str) -> dict[str, Tensor]:
-    try:
-        blob = path.read_bytes()
-        if hashlib.sha256(blob).hexdigest() != sha256:
-            raise UserError(f"{path} is broken: its sha256 is not the one in {NOTE}")
-        return load(blob)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"cannot read {path}: {error}") from None

@@ -7,16 +7,16 @@ from pathlib import Path
 
 import torch
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Generator, Tensor
 from torch.optim import AdamW
 
+from innerworld import saved
 from innerworld.config import Config
-from innerworld.disk import write_atomic
 from innerworld.errors import UserError
 from innerworld.nn.schedules import warmup_cosine
 from innerworld.policy.habit import Habit
+
+NAME = "lessons"  # of its files
 
 
 class DrillConfig(Config):
@@ -77,22 +77,19 @@ class Lessons:
         )
         return together.rows(torch.arange(max(0, len(together) - self.most), len(together)))
 
-    def save(self, path: Path) -> None:
-        """Write them into one file, whole or not at all. Raises `UserError` when the disk refuses."""
+    def save(self, folder: Path | str) -> None:
+        """Write them, atomically, as `lessons.json` and safetensors. Raises `UserError` when the disk refuses."""
         lessons = self.all()
         parts = {"features": lessons.features, "action": lessons.action}
         if lessons.goal is not None:
             parts["goal"] = lessons.goal
-        write_atomic(path, [save({name: part.contiguous() for name, part in parts.items()})])
+        saved.write(folder, NAME, parts, {})
 
     @classmethod
-    def load(cls, path: Path, most: int = 500_000) -> Lessons:
-        """Read what `save` wrote. Raises `UserError`."""
-        try:
-            parts = load(path.read_bytes())
-            advice = Advice(parts["features"], parts.get("goal"), parts["action"])
-        except (OSError, KeyError, SafetensorError) as error:
-            raise UserError(f"cannot read lessons from {path}: {error}") from None
+    def load(cls, folder: Path | str, most: int = 500_000) -> Lessons:
+        """Read what `save` wrote. Raises `UserError` that names the file which is missing or broken."""
+        parts, _ = saved.read(folder, NAME)
+        advice = Advice(parts["features"], parts.get("goal"), parts["action"])
         lessons = cls(most)
         lessons.add(advice)
         return lessons

@@ -36,7 +36,7 @@ Mind = Callable[[Actor], Agent]
 """An agent whose actor is the one given, and whose other modules are those that the habit is taught for."""
 
 
-NOTE, LESSONS = "distilled.json", "lessons.safetensors"
+NOTE = "distilled.json"
 NEWEST = 4096  # lessons by which the usual uncertainty is told
 SEEDS = 1000  # apart, so that no two seeds share the goals of a round
 
@@ -102,7 +102,7 @@ def distil(
         torch.manual_seed(config.seed)
         found = Distilled(Habit(config.habit, _width(model), model.spec), TwoModesConfig())
     elif folder is not None:
-        lessons = Lessons.load(folder / LESSONS)
+        lessons = Lessons.load(folder)
     for number in range(len(found.curve), config.rounds):
         pupil = Reflex(found.habit, model.spec, control.agent.execute) if number else None
         if config.hindsight:
@@ -137,7 +137,7 @@ def _begun(folder: Path, model: WorldModel, config: DistilConfig) -> Distilled |
 def _keep(folder: Path, found: Distilled, lessons: Lessons, config: DistilConfig) -> None:
     """The note last: what was killed before it does its round again, with some lessons more."""
     folder.mkdir(parents=True, exist_ok=True)
-    lessons.save(folder / LESSONS)
+    lessons.save(folder)
     found.habit.save(folder)
     noted = {"distil": config.model_dump(mode="json"), "curve": found.curve, "modes": found.modes.model_dump()}
     write_atomic(folder / NOTE, [json.dumps(noted, indent=2).encode()])

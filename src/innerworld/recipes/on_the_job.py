@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from innerworld.agent.cost.critic import Past, TrainableCritic
 from innerworld.agent.learning import OnTheJob, OnTheJobConfig
 from innerworld.data import Clips, Store
@@ -22,9 +24,22 @@ def on_the_job(
 ) -> OnTheJob:
     """A learner for `Agent(learner=…)`: its old experience are the episodes that the model was taught from, and those
     that were held out tell whether it forgets. Raises `UserError` where no episode is as long as a clip."""
-    learn, held_out = episodes(taught, store)
+    return beside_old(model, store, *episodes(taught, store), taught.frame_skip, config, critic, memory)
+
+
+def beside_old(
+    model: WorldModel,
+    store: Store,
+    learn: np.ndarray,
+    held_out: np.ndarray,
+    block: int,
+    config: OnTheJobConfig = OnTheJobConfig(),
+    critic: TrainableCritic | None = None,
+    memory: Past | None = None,
+) -> OnTheJob:
+    """The same, of these episodes of a store; an action of the model is a `block` of so many."""
     known, watched = (
-        Clips(store, some, config.length, size, config.seed, taught.frame_skip, model.reads(store.spec))
+        Clips(store, some, config.length, size, config.seed, block, model.reads(store.spec))
         for some, size in ((learn, config.batch), (held_out, WATCHED))
     )
 

@@ -6,7 +6,7 @@ short. `model` is a world model that the module is to work with; none: a point o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import torch
@@ -17,16 +17,20 @@ from innerworld.agent.configurator.tasks import Reach, Task
 from innerworld.agent.cost.cost import judged
 from innerworld.agent.modules import (
     Actor,
+    Believed,
     Configurator,
     Foresight,
+    Imagined,
     Judge,
     Memory,
     Moment,
+    Named,
     Perception,
     Setting,
     Situation,
 )
 from innerworld.config import Config
+from innerworld.errors import UserError
 from innerworld.plan import RandomShooting, free
 from innerworld.testing.world_model import random_clip
 from innerworld.types import Clip, Obs, Spec, State, each, random_actions
@@ -103,6 +107,10 @@ def check_memory(build: Callable[[], Memory]) -> None:
         torch.testing.assert_close(found[1].features, _moment(2).features, msg="features come back changed")
         assert len(memory.recall(99)) == 3, "`recall` gives not as many moments as there are"
     memory.pursue(torch.ones(B, 2))
+    memory.refresh(1, lambda sights: torch.full((len(sights), 2), 7.0))
+    features = memory.recall(1)[0].features
+    anew = (features == 7) | features.isnan()
+    assert bool(anew.all()), "after `refresh` features of before are recalled: give those of now, or NaN"
     memory.keep(KEPT)
     assert len(memory.recall(1)[0].cost) == len(KEPT), "`keep` leaves the worlds that have left among the moments"
     model, clip = _with_clip(None)
@@ -130,7 +138,8 @@ def check_foresight(build: Callable[[WorldModel], Foresight], model: WorldModel 
 
 
 def check_judge(build: Callable[[WorldModel], Judge], model: WorldModel | None = None) -> None:
-    """Shapes; finite costs of finite futures; bounds that are crossed by 0 or more; parts that add up; rows apart."""
+    """Shapes; finite costs of finite futures; bounds that are crossed by 0 or more; parts that add up; rows apart.
+    Where its terms have names, weights by these are taken, and others refused."""
     model, clip = _with_clip(model)
     judge, state, goal = build(model), model.encode(clip.at(0)), model.encode(clip.at(1))
     futures = OneFuture(model)(state, _actions(model), goal)
@@ -142,6 +151,8 @@ def check_judge(build: Callable[[WorldModel], Judge], model: WorldModel | None =
     assert judge.bounded or not bool(breach.any()), "there are breaches, but `bounded` says that there are no bounds"
     summed = torch.stack(list(judge.parts(futures, {}).values())).sum(dim=0)
     torch.testing.assert_close(summed, cost, rtol=CLOSE, atol=CLOSE, msg="`parts` do not add up to `cost`")
+    if isinstance(judge, Named):
+        _weighs(judge, judge.names, futures)
     few = judge.cost([future.rows(KEPT) for future in futures], {})
     torch.testing.assert_close(few, cost[KEPT], rtol=CLOSE, atol=CLOSE, msg="the cost of a world depends on others")
     _lives(Agent(model, _planner(), STRICT, cost=build(model)), clip)
@@ -191,6 +202,22 @@ def check_configurator(
     _lives(Agent(model, _planner(), STRICT, configurator=build()), clip, task)
 
 
+def _weighs(judge: Judge, names: Sequence[str], futures: Sequence[Imagined]) -> None:
+    """Weights by name are taken."""
+    assert len(set(names)) == len(names), f"two terms have one name: {', '.join(names)}"
+    for name in names:
+        one, other = (judge.cost(futures, {name: weight}) for weight in (1.0, 2.0))
+        assert bool(one.isfinite().all()), f"with a weight for {name!r} `cost` is not finite"
+        told = judge.parts(futures, {name: 2.0})
+        summed = torch.stack(list(told.values())).sum(dim=0)
+        torch.testing.assert_close(summed, other, rtol=CLOSE, atol=CLOSE, msg=f"`parts` ignore the weight of {name!r}")
+    try:
+        judge.cost(futures, {"no such term": 1.0})
+    except UserError:
+        return
+    raise AssertionError("a weight of a term that it lacks is not refused: raise UserError")
+
+
 STRICT = AgentConfig(strict=True, execute=2)
 
 
@@ -203,6 +230,7 @@ class _Nothing:
     def recall(self, last: int) -> list[Moment]:
         return []
 
+    def refresh(self, version: int, again: Believed) -> None: ...
     def keep(self, rows: Tensor) -> None: ...
 
 
@@ -238,7 +266,8 @@ def _actions(model: WorldModel) -> Tensor:
 
 def _moment(time: int) -> Moment:
     nothing = torch.full((B,), torch.nan)
-    return Moment(time, torch.full((B, 2), float(time)), torch.zeros(B, 2), torch.zeros(B), nothing, nothing)
+    seen, sight = torch.full((B, 2), float(time)), torch.arange(B) + B * time
+    return Moment(time, seen, torch.zeros(B, 2), torch.zeros(B), nothing, nothing, sight)
 
 
 def _situation(model: WorldModel, clip: Clip, b: int, deadline: float | None = None) -> Situation:

@@ -240,6 +240,19 @@ def test_the_best_candidate_of_all_rounds_is_kept() -> None:
     torch.testing.assert_close(best.flatten(), torch.tensor([0.1, 1.0]))
 
 
+def test_there_is_no_best_candidate_in_a_world_of_which_none_has_a_finite_cost() -> None:
+    careful = Careful(lambda actions: torch.tensor([[3.0, 1.0], [torch.nan, torch.inf]]), None)
+    careful(torch.tensor([[0.1, 0.2], [0.3, 0.4]])[:, :, None, None])
+    best = careful.best()
+    assert best is not None and best[0].item() == pytest.approx(0.2) and best[1].isnan().all()
+    mind = Agent(
+        Plane(), PLANNERS[1], AgentConfig(safe=(0.25, 0.25)), cost=Cost((GoalEnergy(),), (Guardrail(Effort(), 0.5),))
+    )
+    mind.model.lost = [1]  # pyright: ignore
+    mind.begin(sight(2), sight(2, 2.0))
+    assert mind.act(sight(2))[1].tolist() == [0.25, 0.25] and mind.degraded.tolist() == [False, True]
+
+
 class Clueless(Broken):
     """Does not know that its numbers are none in world 1."""
 

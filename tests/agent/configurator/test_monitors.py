@@ -12,17 +12,27 @@ from torch import Generator, Tensor
 
 from innerworld.agent.agent import Agent, AgentConfig
 from innerworld.agent.configurator.director import Director, DirectorConfig
-from innerworld.agent.configurator.monitors import Milestone, MilestoneConfig, Monitor, Stuck, StuckConfig, View, ahead
+from innerworld.agent.configurator.monitors import (
+    Answer,
+    Milestone,
+    MilestoneConfig,
+    Monitor,
+    Stuck,
+    StuckConfig,
+    View,
+    ahead,
+)
 from innerworld.agent.configurator.route import Route
 from innerworld.agent.configurator.tasks import Reach
 from innerworld.agent.cost.cost import Shape
 from innerworld.agent.memory.short_term import ShortTermMemory
 from innerworld.agent.modules import Decision, Imagined, Setting
 from innerworld.config import Config
+from innerworld.errors import UserError
 from innerworld.plan import CEM, Constraint, Cost, Plan, Planner, free
 from innerworld.plan.trials import Trials
 from innerworld.types import Clip, Obs, Spec, State
-from innerworld.world import Card, WorldModel
+from innerworld.world import Card, Roll, WorldModel
 
 World = Callable[[Tensor, Tensor], Tensor]
 
@@ -145,6 +155,33 @@ def test_a_wall_that_the_model_overlooks_is_noticed_and_answers_rise() -> None:
     assert not any(played.why(1))  # the world that has arrived
 
 
+def test_by_default_it_looks_farther_where_searching_anew_is_of_no_use() -> None:
+    goal, ridge, slow = at(4.0), track(ridge=30.0), Steady(rounds=1)  # a search anew gets as far as the ridge
+    ends = {}
+    others: tuple[Answer, ...] = ("anew", "detour", "help")
+    for answers in (StuckConfig().answers, others):
+        played = play(Stuck(StuckConfig(over=3, answers=answers)), goal, 40, ridge, slow, shape="last")
+        ends[answers] = float(played.x[-1])
+        said = [why for why in played.why() if why]
+        assert said[0].endswith("look 2 times as far ahead") == ("longer" in answers)
+    far, short = ends.values()
+    assert far > 3 and short < 2
+
+
+def test_it_looks_no_farther_than_the_model_can() -> None:
+    class Near(Track):
+        def roll(self, starts: State, horizon: int) -> Roll:
+            if horizon > WIDE.horizon:
+                raise UserError("no position is left")
+            return super().roll(starts, horizon)
+
+    near = Near(Track.Config(), Spec({"state": (1,)}, 1))
+    played = play(Stuck(StuckConfig(over=3, hold=2)), at(3.0), 16, near, world=lambda x, a: (x + a).clamp(max=1.0))
+    said = [why for why in played.why() if why]
+    assert said[0].endswith("look 2 times as far ahead, which the model cannot")
+    assert all(setting.horizon is None for setting in played.settings)
+
+
 def test_a_detour_goes_back_to_what_is_remembered_and_then_on() -> None:
     monitor = Stuck(StuckConfig(over=2, hold=4, answers=("detour",)))
     played = play(monitor, at(3.0), 12, track(), world=lambda x, a: (x + a).clamp(max=1.0))
@@ -165,7 +202,7 @@ def test_who_comes_nearer_is_left_alone_and_begins_at_the_first_answer_again() -
         return torch.minimum(x + 0.3 * a, torch.full_like(x, 1.0 if closed[0] < 14 else 2.0))
 
     said = [why for why in play(monitor, at(9.0), 30, track(), world=door).why() if why]
-    assert [why.endswith("2 times as long") for why in said[:3]].count(True) >= 2, said
+    assert [why.endswith("): look 2 times as far ahead") for why in said[:3]].count(True) >= 2, said
 
 
 def test_rows_are_judged_apart_and_may_leave() -> None:

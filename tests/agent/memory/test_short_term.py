@@ -292,6 +292,55 @@ def eventful() -> ShortTermMemory:
     return memory
 
 
+def seen(time: int, b: int = 2) -> Moment:
+    """Sight 10 of world 0 at time 1 and so on; world 1 saw nothing at time 2."""
+    nothing, sight = torch.full((b,), torch.nan), 10 * time + torch.arange(b)
+    sight[1] = -1 if time == 2 else sight[1]
+    return Moment(time, torch.full((b, 3), 1.0 + time), torch.zeros(b, 1), torch.ones(b), nothing, nothing, sight)
+
+
+def test_features_of_other_eyes_are_believed_anew_as_far_as_what_was_seen_is_known() -> None:
+    asked: list[list[int]] = []
+
+    def again(sights: Tensor) -> Tensor:
+        asked.append(sights.tolist())
+        return torch.where(sights > 0, 100.0 + sights, torch.nan)[:, None].expand(-1, 3)  # sight 0 is forgotten
+
+    memory = ShortTermMemory()
+    memory.begin(2)
+    memory.pursue(torch.ones(2, 3))
+    for time in range(4):
+        memory.remember(seen(time))
+    memory.keep(torch.tensor([0, 1]))
+    memory.refresh(1, again)
+    memory.remember(seen(4))  # with the new eyes
+    assert memory.recall(1)[0].features[0, 0] == 5 and not asked  # nobody asked for those of before
+    memory.begin(2)
+    first, second = memory.episodes()
+    assert len(asked) == 1 and sorted(asked[0]) == [0, 1, 10, 11, 20, 30, 31]
+    assert first.features[:, 0].nan_to_num(-1).tolist() == [-1, 110, 120, 130, 5]
+    assert second.features[:, 0].nan_to_num(-1).tolist() == [101, 111, -1, 131, 5]  # it saw nothing at time 2
+    assert first.goal is not None and first.goal[:, 0].isnan().tolist() == [True] * 4 + [False]
+    found = memory.similar(torch.ones(2, 3), k=9, within="all")
+    assert int(found.time[0].ge(0).sum()) == 8 and len(asked) == 1  # what is not known anew is never similar
+    memory.refresh(1, again)  # the same eyes
+    memory.episodes()
+    assert len(asked) == 1
+
+
+def test_what_was_remembered_before_anybody_learnt_is_stale_too(tmp_path: Path) -> None:
+    memory = lived(3)
+    memory.refresh(1, lambda sights: torch.zeros(len(sights), 5))
+    assert all(bool(each.features.isnan().all()) for each in memory.recall(3))
+    memory.save(tmp_path)
+    again = ShortTermMemory()
+    again.load(tmp_path)
+    again.remember(moment(9))
+    assert again.recall(1)[0].features.isfinite().all() and again.recall(2)[0].features.isnan().all()
+    again.refresh(1, lambda sights: torch.ones(len(sights), 5))  # the version is saved: nothing has changed since
+    assert again.recall(1)[0].features.isfinite().all()
+
+
 def test_a_restart_changes_nothing(tmp_path: Path) -> None:
     before, after = eventful(), ShortTermMemory(MemoryConfig(steps=600))
     before.save(tmp_path)
@@ -392,7 +441,7 @@ def test_a_kill_in_the_middle_of_saving_leaves_what_was_saved(tmp_path: Path, mo
     memory = lived(5)
     memory.save(tmp_path)
     memory.remember(moment(5))
-    from innerworld.agent import saved
+    from innerworld import saved
 
     write, calls = saved.write_atomic, []
 

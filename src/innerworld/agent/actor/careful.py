@@ -49,12 +49,16 @@ class Careful:
         return torch.where(hopeless[:, None, None], actions, plan.actions), hopeless & ~cost.isfinite()
 
     def best(self) -> Tensor | None:
-        """The cheapest of all candidates that were tried, `b h a`; none were: none.
+        """The cheapest of all candidates that were tried, `b h a`; none were: none. NaN in rows of which no candidate
+        has a finite cost: there is nothing to choose by, and the agent does the safe action.
 
         Where hard bounds were raised as a barrier (`guardrail.barrier`) one that crosses costs more than any that does
         not: if there was one that holds, this is one.
         """
-        return None if self._best is None else self._best[1]
+        if self._best is None:
+            return None
+        cost, actions = self._best
+        return torch.where(cost.isfinite()[:, None, None], actions, torch.nan)
 
     def _finite(self, value: Tensor, actions: Tensor) -> Tensor:
         known = torch.where(value.isfinite(), value, torch.inf)

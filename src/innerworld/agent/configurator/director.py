@@ -13,7 +13,7 @@ from torch import Tensor
 from innerworld.agent.configurator.monitors import Monitor, View, ahead
 from innerworld.agent.configurator.phrases import Phrases
 from innerworld.agent.configurator.route import Route
-from innerworld.agent.configurator.tasks import Asked, Leg, Task
+from innerworld.agent.configurator.tasks import Asked, Leg, Task, check_goal
 from innerworld.agent.modules import Decision, Imagined, Memory, Setting
 from innerworld.config import Config
 from innerworld.errors import UserError
@@ -85,6 +85,9 @@ class Director:
             lambda: _tells_reward(model, state),
         )
         legs = task.legs(asked)
+        for leg in legs:
+            if leg.goal is not None:
+                check_goal(model.spec, leg.goal, self._b, "the goal of the task")  # of tasks of your own, too
         # Goals that follow each other under the same weights are one stage, in which each world goes on by itself.
         self._stages = _stages(legs)
         self._sights = [[leg.goal for leg in stage if leg.goal is not None] for stage in self._stages]  # each b ...

@@ -10,6 +10,7 @@ from torch import Generator, Tensor
 
 from innerworld.agent.actor.careful import Careful
 from innerworld.agent.cost.cost import Shape, goal_cost
+from innerworld.agent.energies import to_goal
 from innerworld.config import Config
 from innerworld.errors import UserError
 from innerworld.plan import Planner, cold, generators
@@ -61,7 +62,7 @@ class Levels:
         plan = self.planner(Careful(cost, None), self._start, self._rng)  # a row that is lost must not stop the others
         self._start = plan.actions
         way = self.above.imagine(here, plan.actions[:, None])["z"][:, 0]  # b h d
-        next, left = way[:, 0], self._away(way, goal["z"])
+        next, left = way[:, 0], to_goal(self.above, {"z": way}, {"z": goal["z"]}, 2)
         arrives = left.argmin(dim=1) == 0  # no later macro-action comes nearer than the first
         nearer = self.above.energy(here, there) <= self.above.energy(here, {"z": next})
         return goal | {"z": torch.where((arrives | nearer)[:, None], goal["z"], next)}
@@ -72,8 +73,3 @@ class Levels:
     def keep(self, rows: Tensor) -> None:
         self._start = self._start[rows]
         self._rng = [self._rng[int(i)] for i in rows]
-
-    def _away(self, way: Tensor, goal: Tensor) -> Tensor:
-        """Energies to the goal `b d` along a way `b h d`: `b h`."""
-        goals = goal[:, None].expand_as(way)
-        return self.above.energy({"z": way.flatten(0, 1)}, {"z": goals.flatten(0, 1)}).unflatten(0, way.shape[:2])

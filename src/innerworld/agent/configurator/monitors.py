@@ -15,10 +15,12 @@ from pydantic import Field
 from torch import Tensor
 
 from innerworld.agent.configurator.route import Route
+from innerworld.agent.energies import energies, to_goal
 from innerworld.agent.modules import Imagined, Setting
 from innerworld.config import Config
+from innerworld.errors import UserError
 from innerworld.types import State, each
-from innerworld.world import WorldModel, choose_rows, flatten, stack
+from innerworld.world import WorldModel, choose_rows, stack
 
 Answer = Literal["anew", "longer", "shorter", "detour", "help"]
 """What may be done about a world that is stuck: search from scratch and wider, with a longer or a shorter horizon,
@@ -64,9 +66,10 @@ class StuckConfig(Config):
     there: float = Field(default=0.02, description="share of the first energy, below which it counts as done", ge=0)
     hold: int = Field(default=4, description="plans for which an answer holds, before a further one is given", ge=1)
     answers: tuple[Answer, ...] = Field(
-        default=("anew", "detour", "help"), description="what is done about it, one more each time it is of no use"
+        default=("longer", "anew", "detour", "help"),
+        description="what is done about it, one more each time it is of no use",
     )
-    effort: float = Field(default=2.0, description="share of the usual search, from the first answer on", gt=0)
+    effort: float = Field(default=2.0, description="share of the usual search where it searches anew", gt=0)
     factor: float = Field(default=2.0, description="by which a horizon becomes longer or shorter", gt=1)
 
 
@@ -74,8 +77,10 @@ class Stuck:
     """Notice worlds that come no nearer to their goal over several plans: either nothing nearer was imagined, as in a
     local minimum of the energy, or it was, but the belief does not move, as before a wall that the model overlooks.
 
-    What is done about it rises: each time that an answer was held and was of no use, the next one is added. A world
-    that comes nearer begins at the first answer again. Effort and horizon are those of the whole batch.
+    What is done about it rises: each time that an answer was held and was of no use, the next one is added. To look
+    farther comes first, for a plan that is too short is searched anew in vain; it takes as many times longer, and is
+    left out where the model cannot imagine so far. A world that comes nearer begins at the first answer again. Effort
+    and horizon are those of the whole batch.
     """
 
     def __init__(self, config: StuckConfig = StuckConfig(), help: Help | None = None) -> None:
@@ -94,6 +99,7 @@ class Stuck:
         self._then = torch.full((b,), torch.nan, device=device)  # energy to the goal at the last plan
         self._detour: State | None = None  # b ...
         self._away = torch.full((b,), torch.nan, device=device)  # energy to the detour when it was chosen
+        self._too_far = False  # the model cannot imagine as far as an answer would have it
 
     def watch(self, view: View, setting: Setting) -> Setting:
         self._note(view)
@@ -158,10 +164,12 @@ class Stuck:
             self._leave_for(view, onset & given["detour"])
             if self._detour is not None and setting.goal is not None:
                 setting = replace(setting, goal=choose_rows(given["detour"], self._detour, setting.goal))
-        factor = {"longer": self.config.factor, "shorter": 1 / self.config.factor}
-        for answer in factor.keys() & given.keys():
+        for answer, factor in (("longer", self.config.factor), ("shorter", 1 / self.config.factor)):
             usual = setting.horizon or view.horizon
-            setting = replace(setting, horizon=None if usual is None else max(1, round(usual * factor[answer])))
+            if answer in given and usual is not None:
+                wanted = max(1, round(usual * factor))
+                self._too_far = wanted > usual and not _can_imagine(view, wanted)
+                setting = setting if self._too_far else replace(setting, horizon=wanted)
         if "help" in given:
             setting = replace(setting, asks=_either(setting.asks, given["help"]))
         why = [self._sentence(row, bool(blind[row])) if onset[row] else "" for row in range(len(onset))]
@@ -177,20 +185,19 @@ class Stuck:
         if not view.past or not bool(rows.any()):
             return
         past = stack(list(view.past))  # b k ...
-        b, k = next(iter(past.values())).shape[:2]
-        here = {name: view.state[name][:, None].expand(-1, k, *view.state[name].shape[1:]) for name in past}
-        away = view.model.energy(flatten(here, 2), flatten(past, 2)).unflatten(0, (b, k))
+        away = energies(view.model, each(lambda value: value[:, None], view.state), past, 2)  # b k
         farthest, index = away.max(dim=1)
-        chosen = each(lambda value: value[torch.arange(b, device=value.device), index], past)
+        chosen = each(lambda value: value[torch.arange(len(index), device=value.device), index], past)
         self._detour = chosen if self._detour is None else choose_rows(rows, chosen, self._detour)
         self._away = torch.where(rows, farthest, self._away)
 
     def _sentence(self, row: int, blind: bool) -> str:
         found = "nothing nearer was imagined" if blind else "nearer was imagined, but it does not move"
         given = self.config.answers[: int(self._level[row])]
+        farther = f"look {self.config.factor:g} times as far ahead"
         done = {
             "anew": f"search from scratch, {self.config.effort:g} times as long",
-            "longer": f"look {self.config.factor:g} times as far ahead",
+            "longer": f"{farther}, which the model cannot" if self._too_far else farther,
             "shorter": f"look ahead {self.config.factor:g} times less far",
             "detour": "go back to where it was before",
             "help": "ask for help",
@@ -275,11 +282,17 @@ def ahead(model: WorldModel, futures: Sequence[Imagined], goal: State) -> Tensor
     found = []
     for future in futures:
         if future.model is model:
-            states = each(lambda value: value[:, 0], future.states)  # b h ...
-            b, h = next(iter(states.values())).shape[:2]
-            goals = {name: goal[name][:, None].expand(b, h, *goal[name].shape[1:]) for name in states}
-            found.append(model.energy(flatten(states, 2), flatten(goals, 2)).unflatten(0, (b, h)))
+            found.append(to_goal(model, each(lambda value: value[:, 0], future.states), goal, 2))
     return torch.stack(found).mean(dim=0) if found else None
+
+
+def _can_imagine(view: View, steps: int) -> bool:
+    """Some models have no position left for so many steps."""
+    try:
+        view.model.roll(each(lambda value: value[:1, None], view.state), steps)
+    except UserError:
+        return False
+    return True
 
 
 def _either(before: Tensor | None, rows: Tensor) -> Tensor:

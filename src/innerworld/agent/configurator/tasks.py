@@ -5,6 +5,7 @@ A task lays itself out as legs: stretches in each of which one thing is wanted. 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
@@ -64,7 +65,7 @@ class Reach:
 
     def legs(self, asked: Asked) -> list[Leg]:
         for what, seen in (("the goal", self.goal), *(("a goal on the way", goal) for goal in self.via)):
-            check_sight(asked.spec, seen, asked.b, what)
+            check_goal(asked.spec, seen, asked.b, what)
         if not self.via:
             return [Leg(self.goal)]
         check_via(len(self.via), asked.via_steps, asked.via_energy)
@@ -82,8 +83,7 @@ class Maximise:
     def legs(self, asked: Asked) -> list[Leg]:
         if not asked.rewarded():
             raise UserError("the model tells no reward to maximise: give a goal, or a model that was taught rewards")
-        check_terms(asked, [REWARD])
-        return [Leg(weights={REWARD: self.weight})]
+        return Weighted({REWARD: self.weight}).legs(asked)
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,9 @@ class Weighted:
         if not self.weights and self.task is None:
             raise UserError("a weighted task names no term: give weights, for example {'effort': 0.1}, or a task")
         check_terms(asked, list(self.weights))
+        for name, weight in self.weights.items():
+            if not math.isfinite(weight):
+                raise UserError(f"the weight of {name!r} is {weight}: it must be finite")
         inner = self.task.legs(asked) if self.task is not None else [Leg()]
         return [replace(leg, weights={**leg.weights, **self.weights}) for leg in inner]
 
@@ -169,7 +172,7 @@ class Say:
         if len(sentences) != asked.b:
             raise UserError(f"{len(sentences)} sentences for {asked.b} worlds: give one, or one for each world")
         goal = asked.phrases.meant(sentences)
-        check_sight(asked.spec, goal, asked.b, "the goal that is meant")
+        check_goal(asked.spec, goal, asked.b, "the goal that is meant")
         return [Leg(goal)]
 
 
@@ -184,6 +187,18 @@ def check_sight(spec: Spec, seen: Obs, b: int, what: str) -> None:
         if tuple(seen[name].shape) != (b, *shape):
             found = tuple(seen[name].shape)
             raise UserError(f"{what}: sensor {name!r} has shape {found}, the model was taught with {(b, *shape)}")
+
+
+def check_goal(spec: Spec, seen: Obs, b: int, what: str) -> None:
+    """Raise `UserError` unless `seen`, each `b ...`, has the sensors of `spec`, and finite numbers: nothing can come
+    nearer to what is not finite."""
+    check_sight(spec, seen, b, what)
+    for name in spec.obs:
+        if not seen[name].is_floating_point():
+            continue
+        wrong = int((~seen[name].flatten(1).isfinite().all(dim=1)).sum())
+        if wrong:
+            raise UserError(f"{what}: sensor {name!r} is not finite in {wrong} of {b} worlds: give finite numbers")
 
 
 def check_terms(asked: Asked, names: Sequence[str]) -> None:

@@ -14,14 +14,12 @@ from pydantic import Field
 from torch import Generator, Tensor
 from torch.nn import functional as F
 
+from innerworld.agent.energies import to_each
 from innerworld.config import Config
 from innerworld.errors import UserError
 from innerworld.plan import coloured
 from innerworld.types import Obs, Spec, State, each
 from innerworld.world import WorldModel, choose_rows, flatten
-
-AT_ONCE = 2**24
-"""Numbers in the beliefs that are compared at once."""
 
 LOOKS = 256
 """Sights that are encoded at once."""
@@ -111,7 +109,7 @@ class Waypoints:
         k, bare = len(next(iter(self.nodes.values()))), model.bare(self.nodes)
         found = torch.full((k * k,), torch.inf, device=next(iter(bare.values())).device)
         for way in self.ways:
-            at = torch.cat([energies(model, model.bare(model.encode(part)), bare) for part in _parts(way, LOOKS)])
+            at = torch.cat([to_each(model, model.bare(model.encode(part)), bare) for part in _parts(way, LOOKS)])
             at = at.argmin(dim=1)  # t+1
             for steps in range(1, min(self.config.steps, len(at) - 1) + 1):
                 pairs = at[:-steps] * k + at[steps:]
@@ -129,7 +127,7 @@ class Waypoints:
             start = each(lambda value, i=i: value[i : i + 1], self.nodes)
             ways = each(lambda value: value[0], model.imagine(start, actions))  # n h ...
             nodes = {name: self.nodes[name] for name in ways}
-            away = energies(model, flatten(ways, 2), nodes).unflatten(0, (config.samples, config.steps))  # n h k
+            away = to_each(model, flatten(ways, 2), nodes).unflatten(0, (config.samples, config.steps))  # n h k
             there = (away <= self.near).any(dim=0)  # h k
             first = there.float().argmax(dim=0) + 1.0
             found[i] = torch.where(there.any(dim=0), first, torch.inf)
@@ -138,7 +136,7 @@ class Waypoints:
     def _nearest(self, state: State) -> Tensor:
         """The place nearest to each belief `b ...`: `b`."""
         assert self._of is not None
-        return energies(self._of, self._of.bare(state), self._of.bare(self.nodes)).argmin(dim=1)
+        return to_each(self._of, self._of.bare(state), self._of.bare(self.nodes)).argmin(dim=1)
 
     def _doubt(self, here: Tensor, there: Tensor) -> None:
         """Make the steps longer that rows meant to take from where they stay."""
@@ -160,13 +158,13 @@ def spread(model: WorldModel, states: State, n: int) -> tuple[Tensor, Tensor]:
     """Choose n beliefs out of `k ...` so that all are near one of them, each time the one that is farthest from those
     before it (Gonzalez 1985): their indices `n`, and the energy from the last of them to the nearest other."""
     chosen = [0]
-    away = energies(model, states, each(lambda value: value[:1], states))[:, 0]  # k
+    away = to_each(model, states, each(lambda value: value[:1], states))[:, 0]  # k
     apart = away.max()
     while len(chosen) < n:
         apart, farthest = away.max(dim=0)
         chosen.append(int(farthest))
         new = each(lambda value: value[chosen[-1] :][:1], states)
-        away = torch.minimum(away, energies(model, states, new)[:, 0])
+        away = torch.minimum(away, to_each(model, states, new)[:, 0])
     return torch.tensor(chosen, device=away.device), apart
 
 
@@ -176,21 +174,6 @@ def shortest(edges: Tensor) -> Tensor:
     for via in range(len(left)):
         left = torch.minimum(left, left[:, via, None] + left[via])
     return left
-
-
-def energies(model: WorldModel, states: State, goals: State) -> Tensor:
-    """The energy from each belief `b ...` to each goal `k ...`: `b k`."""
-    b, k = (len(next(iter(some.values()))) for some in (states, goals))
-    size = sum(value[0].numel() for value in goals.values())
-    rows = max(1, AT_ONCE // (k * size))
-    found = []
-    for first in range(0, b, rows):
-        some = each(lambda value, first=first: value[first : first + rows], states)
-        n = len(next(iter(some.values())))
-        here = {name: some[name][:, None].expand(n, k, *value.shape[1:]) for name, value in goals.items()}
-        there = {name: value[None].expand(n, *value.shape) for name, value in goals.items()}
-        found.append(model.energy(flatten(here, 2), flatten(there, 2)).unflatten(0, (n, k)))
-    return torch.cat(found)
 
 
 def _parts(sights: Obs, size: int) -> list[Obs]:

@@ -13,10 +13,11 @@ from pydantic import Field
 from torch import Generator, Tensor
 from torch.nn.utils import clip_grad_norm_
 
-from innerworld.agent import saved
+from innerworld import saved
 from innerworld.agent.cost.value_net import Piece, Returns, ValueNet
 from innerworld.agent.memory.tape import Episode
-from innerworld.config import Config
+from innerworld.agent.modules import Believed
+from innerworld.config import Config, build
 from innerworld.errors import UserError
 from innerworld.nn.schedules import linear
 
@@ -45,6 +46,9 @@ class Past(Protocol):
     """Whatever remembers episodes."""
 
     def episodes(self, running: bool = False) -> Sequence[Episode]: ...
+
+    def refresh(self, version: int, again: Believed) -> None:
+        """As of `modules.Memory`."""
 
 
 class TrainableCritic:
@@ -111,6 +115,13 @@ class TrainableCritic:
         if told["width"] is not None:
             self.net = self._new(told["width"])
             self.net.load_state_dict(tensors)
+
+    @classmethod
+    def of(cls, folder: Path | str) -> TrainableCritic:
+        """The critic that was saved, with its own settings. Raises `UserError` for a missing or broken file."""
+        critic = cls(build(TrainableCriticConfig, saved.read(folder, NAME)[1]["config"], str(folder)))
+        critic.load(folder)
+        return critic
 
     # ------------------------------------------------------------------ how it reads
 

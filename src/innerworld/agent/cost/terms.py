@@ -15,6 +15,7 @@ from torch import Tensor
 
 from innerworld.agent.cost.readout import Reading, columns
 from innerworld.agent.cost.regions import Region, read
+from innerworld.agent.energies import to_goal
 from innerworld.agent.modules import Imagined
 from innerworld.errors import UserError
 from innerworld.types import each
@@ -188,11 +189,8 @@ def energies(future: Imagined, every: int = 1) -> Tensor:
     """The model's energy to the goal after each `every`-th step: `b n h`. Raises `UserError` without a goal."""
     if future.goal is None:
         raise UserError("there is no goal to be far from: give the task one, or this term a weight of 0")
-    b, n, steps = future.actions.shape[:3]
     states = each(lambda value: value[:, :, every - 1 :: every], future.states)  # b n h ...
-    h = len(range(every - 1, steps, every))
-    goals = {name: future.goal[name][:, None, None].expand(b, n, h, *future.goal[name].shape[1:]) for name in states}
-    return future.model.energy(flatten(states, 3), flatten(goals, 3)).reshape(b, n, h)
+    return to_goal(future.model, states, future.goal, 3)
 
 
 def _prospects(future: Imagined, which: int) -> Tensor:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from innerworld.agent.memory.tape import Episode, Tape
+from innerworld.types import each
 
 
 def pack(tape: Tape, finished: Sequence[Episode], goal: Tensor | None) -> dict[str, Tensor]:
@@ -33,33 +34,29 @@ def unpack(tensors: dict[str, Tensor]) -> tuple[Tape, list[Episode], Tensor | No
 
 
 def _pack_past(finished: Sequence[Episode]) -> dict[str, Tensor]:
-    goals = [episode.goal for episode in finished if episode.goal is not None]
     packed = {
         "past/lengths": torch.tensor([len(episode) for episode in finished]),
         "past/number": torch.tensor([episode.number for episode in finished]),
         "past/ended": torch.tensor([episode.ended for episode in finished]),
-        "past/pursued": torch.tensor([episode.goal is not None for episode in finished]),
         "past/time": torch.cat([episode.time for episode in finished]),
     }
-    for name in ("features", "action", "cost", "foreseen", "surprise"):
-        packed[f"past/{name}"] = torch.cat([episode.columns()[name].cpu() for episode in finished])
-    return packed | ({"past/goal": torch.cat([goal.cpu() for goal in goals])} if goals else {})
+    lived = [episode.columns() for episode in finished]
+    for name in dict.fromkeys(name for columns in lived for name in columns):
+        has = [name in columns for columns in lived]
+        packed[f"past/{name}"] = torch.cat([columns[name].cpu() for columns in lived if name in columns])
+        packed[f"has/{name}"] = torch.tensor(has)
+    return packed
 
 
 def _unpack_past(tensors: dict[str, Tensor]) -> list[Episode]:
     past = {name.removeprefix("past/"): value for name, value in tensors.items() if name.startswith("past/")}
     lengths = past["lengths"].tolist()
-    columns = {
-        name: past[name].split(lengths) for name in ("time", "features", "action", "cost", "foreseen", "surprise")
-    }
-    pursued = past["pursued"].tolist()
-    told = iter(past["goal"].split([n for n, was in zip(lengths, pursued, strict=True) if was]) if any(pursued) else ())
+    found: list[dict[str, Tensor]] = [{"time": time} for time in past["time"].split(lengths)]
+    for name in (name.removeprefix("has/") for name in tensors if name.startswith("has/")):
+        owners = tensors[f"has/{name}"].nonzero().flatten().tolist()
+        for i, value in zip(owners, past[name].split([lengths[i] for i in owners]), strict=True):
+            found[i][name] = value
     return [
-        Episode(
-            int(past["number"][i]),
-            bool(past["ended"][i]),
-            **{name: column[i].clone() for name, column in columns.items()},
-            goal=next(told).clone() if pursued[i] else None,
-        )
-        for i in range(len(lengths))
+        Episode(int(past["number"][i]), bool(past["ended"][i]), **each(torch.clone, columns))
+        for i, columns in enumerate(found)
     ]

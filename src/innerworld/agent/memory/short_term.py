@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,11 +13,12 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from innerworld.agent import saved
+from innerworld import saved
 from innerworld.agent.memory.likeness import Similar, best, cosines, nothing
 from innerworld.agent.memory.memory_file import pack, unpack
+from innerworld.agent.memory.stale import renewed, stale
 from innerworld.agent.memory.tape import Episode, Tape
-from innerworld.agent.modules import Moment
+from innerworld.agent.modules import Believed, Moment
 from innerworld.config import Config
 from innerworld.errors import UserError
 from innerworld.types import each
@@ -44,7 +46,9 @@ class ShortTermMemory:
         self._past = 0  # moments in the finished ones
         self._begun = 0  # episodes so far
         self._goal: Tensor | None = None  # b d   what is pursued now
-        self._widths: dict[str, int] = {}  # numbers of each column in a moment of one world
+        self._widths: dict[str, int] = {}  # bytes of each column in a moment of one world
+        self._version = 0  # of the features that are remembered now
+        self._again: Believed | None = None  # gives stale features anew, as soon as somebody asks for them
 
     # ------------------------------------------------------------------ what happens
 
@@ -80,6 +84,10 @@ class ShortTermMemory:
         if self._goal is not None:
             values["goal"] = self._goal
         values = {name: value.detach().float() for name, value in values.items()}
+        if moment.sight is not None:
+            seen = moment.sight.to(moment.features.device)
+            values["sight"] = seen.double().masked_fill(seen < 0, torch.nan)
+            values["version"] = torch.full_like(values["cost"], self._version)
         self._check(moment.time, values)
         if self._tape.number.device != moment.features.device:
             self._tape.to(moment.features.device)
@@ -98,6 +106,15 @@ class ShortTermMemory:
         self._finish(gone)
         self._tape.keep(rows)
         self._goal = None if self._goal is None else self._goal[rows]
+
+    def refresh(self, version: int, again: Believed) -> None:
+        """Features mean something else from now on, if the `version` is another one than before.
+
+        As soon as somebody asks for those of before, `again` gives them anew, of all whose sight is still known; the
+        others become NaN: never similar, and nothing that a critic learns from. What was pursued then becomes NaN, too.
+        """
+        if version != self._version:
+            self._version, self._again = version, again
 
     # ------------------------------------------------------------------ what is asked
 
@@ -124,11 +141,13 @@ class ShortTermMemory:
         They are sought in the row's own episode, or in all that is remembered of all worlds; `before` leaves out what
         came at that time or later in its own. Past moments that are not finite are never similar.
         """
+        self._renew()
         query = features.detach().float()
         return self._like_own(query, k, before) if within == "episode" else self._like_any(query, k, before)
 
     def episodes(self, running: bool = False) -> list[Episode]:
         """Finished episodes, oldest first; with `running` those that go on, too."""
+        self._renew()
         now = self._tape.episodes(torch.ones_like(self._tape.ended)) if running else []
         return [*self._finished, *now]
 
@@ -158,7 +177,9 @@ class ShortTermMemory:
 
     def save(self, folder: Path | str) -> None:
         """Write all of it, atomically, as `memory.json` and safetensors. Raises `UserError` when the disk refuses."""
-        saved.write(folder, NAME, pack(self._tape, self._finished, self._goal), {"begun": self._begun})
+        self._renew()
+        told = {"begun": self._begun, "version": self._version}
+        saved.write(folder, NAME, pack(self._tape, self._finished, self._goal), told)
 
     def load(self, folder: Path | str) -> None:
         """Go on where `save` left off; what is more than this memory may hold is forgotten.
@@ -168,17 +189,18 @@ class ShortTermMemory:
         tensors, told = saved.read(folder, NAME)
         self._tape, finished, self._goal = unpack(tensors)
         self._begun, self._finished = int(told["begun"]), deque(finished)
+        self._version, self._again = int(told["version"]), None
         self._past = sum(map(len, finished))
         lived = self._tape.columns() or (each(lambda column: column[None], finished[0].columns()) if finished else {})
-        self._widths = {name: column[0, 0].numel() for name, column in lived.items()}
+        self._widths = {name: column[0, 0].nbytes for name, column in lived.items()}
         self._forget()
 
     # ------------------------------------------------------------------ how it keeps
 
     @property
     def _bytes(self) -> int:
-        """Of a moment of one world: single precision, and the time."""
-        return 4 * sum(self._widths.values()) + 8
+        """Of a moment of one world, and the time."""
+        return sum(self._widths.values()) + 8
 
     def _some(self, rows: Tensor) -> Tensor:
         """Indices as `b` bool."""
@@ -191,10 +213,22 @@ class ShortTermMemory:
         if self._tape.times and time <= self._tape.times[-1]:
             raise UserError(f"time {time} does not come after {self._tape.times[-1]}: call begin for a new episode")
         for name, value in values.items():
-            width = value[0].numel()
+            width = value[0].nbytes
             if self._widths.setdefault(name, width) != width:
-                held = self._widths[name]
-                raise UserError(f"{name} of {width} numbers, this memory holds {held}: each model needs its own memory")
+                held = self._widths[name] // value.element_size()
+                raise UserError(
+                    f"{name} of {value[0].numel()} numbers, this memory holds {held}: each model needs its own memory"
+                )
+
+    def _renew(self) -> None:
+        """Give all stale features anew."""
+        if self._again is None:
+            return
+        again, self._again = self._again, None
+        now, *past = renewed([self._tape.columns(), *(each.columns() for each in self._finished)], self._version, again)
+        self._tape.replace(now)
+        self._widths.setdefault("version", 4)
+        self._finished = deque(replace(old, **new) for old, new in zip(self._finished, past, strict=True))
 
     def _finish(self, rows: Tensor) -> None:
         done = self._tape.episodes(rows)
@@ -209,6 +243,8 @@ class ShortTermMemory:
     def _moments(self, first: int, end: int) -> list[Moment]:
         if first >= end:
             return []
+        if self._again is not None and bool(stale(self._tape.columns(), self._version)[:, first:end].any()):
+            self._renew()
         names = ("features", "action", "cost", "foreseen", "surprise")
         lived = {name: column[:, first:end] for name, column in self._tape.columns().items() if name in names}
         if bool((self._tape.begins > first).any()):

@@ -27,6 +27,8 @@ class Episode:
     foreseen: Tensor  # t
     surprise: Tensor  # t
     goal: Tensor | None = None  # t d   features of what was pursued; none: that was never told
+    sight: Tensor | None = None  # t     number of what was seen, NaN: none; None: nobody learnt on the job
+    version: Tensor | None = None  # t   of the features, see `ShortTermMemory.refresh`
 
     def __len__(self) -> int:
         return len(self.time)
@@ -40,7 +42,8 @@ class Episode:
             "foreseen": self.foreseen,
             "surprise": self.surprise,
         }
-        return known if self.goal is None else known | {"goal": self.goal}
+        more = {"goal": self.goal, "sight": self.sight, "version": self.version}
+        return known | {name: value for name, value in more.items() if value is not None}
 
 
 class Tape:
@@ -107,6 +110,10 @@ class Tape:
     def fill(self, times: list[int], columns: Mapping[str, Tensor], room: int) -> None:
         """Hold this instead of what it held."""
         self.times, self._columns = times, each(lambda column: _in_room(column, room), columns)
+
+    def replace(self, columns: Mapping[str, Tensor]) -> None:
+        """Hold these columns, each `b t ...`, instead of those of the same names."""
+        self._columns = self._columns | each(lambda column: _in_room(column, self.room), columns)
 
     def episodes(self, rows: Tensor) -> list[Episode]:
         """Copies of what these rows (`b` bool) went through; none of a row that has not lived a moment."""

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from innerworld import envs
-from innerworld.agent import Agent, Explanation
+from innerworld.agent import Agent, Explanation, OnTheJob
 from innerworld.data.lives import Life
 from innerworld.data.stepping import check_action, check_envs, check_obs, check_reward, step, to_env
 from innerworld.errors import UserError
@@ -65,10 +65,18 @@ class Diary:
 
 
 def live(
-    known: Known, mind: Agent, wish: Wish, budget: int, seed: int, picture: Draw, tell: Tell = lambda done, row: None
+    known: Known,
+    mind: Agent,
+    wish: Wish,
+    budget: int,
+    seed: int,
+    picture: Draw,
+    tell: Tell = lambda done, row: None,
+    learner: OnTheJob | None = None,
 ) -> Diary:
-    """Let the agent act for at most `budget` steps. Raises `UserError` for a wish that the model cannot serve, for what
-    goes wrong at the very first step (a setting that does not fit), and where the world fails."""
+    """Let the agent act for at most `budget` steps; its `learner`, if it has one, is told of rewards and of the last
+    sight. Raises `UserError` for a wish that the model cannot serve, for what goes wrong at the very first step (a
+    setting that does not fit), and where the world fails."""
     world = known.world
     spec = envs.spec_of(world.single_observation_space, world.single_action_space)
     choices_from = check_envs(world, spec, known.env)
@@ -76,7 +84,7 @@ def live(
     obs: Mapping[str, Any] = world.reset(seed=seed, options=None if wish.start is None else {"state": wish.start})[0]
     _keep_picture(diary, obs)
     mind.begin(_see(known, obs), wish.task, seed)
-    before = len(mind.trouble)
+    before, doing = len(mind.trouble), list[Tensor]()  # the actions of the present block
     for t in range(budget):
         last, began = mind.decision, time.perf_counter()
         action = mind.act(_see(known, obs))
@@ -91,6 +99,9 @@ def live(
         obs, reward, terminated, truncated, lost = step(world, taken, [life])
         check_obs(obs, spec, [life])
         check_reward(reward, [life])
+        if learner is not None:
+            learner.earn(torch.from_numpy(reward).float(), torch.from_numpy(terminated))
+        doing = [*doing, action][-known.block :]
         life.length += 1
         looked = t % known.block == 0 and len(mind.trouble) == before + len(diary.trouble)
         diary.trouble = mind.trouble[before:]
@@ -102,6 +113,8 @@ def live(
         diary.ended = bool(terminated[0]) or bool(lost) or (bool(truncated[0]) and wish.goal is None)
         if diary.reached or diary.ended:
             break
+    if learner is not None and len(diary.steps) % known.block == 0:
+        learner.notice(_see(known, obs), torch.cat(doing, dim=1))  # what nobody acts on any more
     return diary
 
 

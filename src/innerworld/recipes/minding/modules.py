@@ -10,7 +10,20 @@ from typing import Literal
 
 import torch
 
-from innerworld.agent import Agent, Cost, Director, DirectorConfig, Guardrail, Levels, Sampled, Searcher, TwoLevels
+from innerworld.agent import (
+    Agent,
+    Cost,
+    Director,
+    DirectorConfig,
+    Guardrail,
+    Levels,
+    OnTheJob,
+    Sampled,
+    Searcher,
+    ShortTermMemory,
+    TrainableCritic,
+    TwoLevels,
+)
 from innerworld.agent.actor.habit import Reflex, TwoModes, TwoModesConfig
 from innerworld.agent.configurator.monitors import Milestone, Monitor, Stuck
 from innerworld.agent.configurator.phrases import Phrases
@@ -46,6 +59,15 @@ class Furnishing:
 
 
 @dataclass(frozen=True)
+class Schooling:
+    """What learns on the job, if anything does, and what it learns from."""
+
+    learner: OnTheJob | None = None
+    memory: ShortTermMemory | None = None
+    critic: TrainableCritic | None = None
+
+
+@dataclass(frozen=True)
 class Mind:
     """The agent, the readings that it has of its world, and what is to be told of its modules."""
 
@@ -55,7 +77,13 @@ class Mind:
 
 
 def furnish(
-    known: Known, control: Control, furnishing: Furnishing, rewarded: bool, phrases: Phrases | None, seed: int
+    known: Known,
+    control: Control,
+    furnishing: Furnishing,
+    rewarded: bool,
+    phrases: Phrases | None,
+    seed: int,
+    schooling: Schooling = Schooling(),
 ) -> Mind:
     """The agent around a known model. Raises `UserError` for modules that do not fit it."""
     model, first = known.model, planner(control)
@@ -65,7 +93,7 @@ def furnish(
     if rewarded:
         terms = (Reward(), *_ends(known))
     rails, readings = _guarded(known, furnishing.guard, first.horizon, seed, told)
-    cost = Cost(terms, rails)
+    cost = Cost(terms, rails, schooling.critic)
     told["cost"] = ", ".join(cost.names)
     upper = control.upper
     subgoals = Levels(planner(upper), upper.cost) if upper is not None and isinstance(model, TwoLevels) else None
@@ -89,10 +117,12 @@ def furnish(
         config,
         again,
         known.block,
+        memory=schooling.memory,
         foresight=foresight,
         cost=cost,
         actor=_actor(known, furnishing.habit, first, again, control, told),
         configurator=Director(via, monitors, subgoals, phrases, cost.names),
+        learner=schooling.learner,
     )
     return Mind(agent, readings, told)
 

@@ -7,22 +7,27 @@ import math
 import platform
 import re
 from collections.abc import Sequence
-from contextlib import closing
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from innerworld.agent import TrainableCritic, TrainableCriticConfig
 from innerworld.disk import write_atomic
 from innerworld.errors import UserError
 from innerworld.evaluate.imagery import Album, album
 from innerworld.log import Bar
 from innerworld.recipes.minding.episode import Diary, drawer, live
 from innerworld.recipes.minding.known import AS_SEEN, Known, open_known
-from innerworld.recipes.minding.modules import Furnishing, Mind, furnish
+from innerworld.recipes.minding.learning import Job, Learning, critic_file, job_of
+from innerworld.recipes.minding.learnt import section as learnt_section
+from innerworld.recipes.minding.learnt import sentences
+from innerworld.recipes.minding.modules import Furnishing, Mind, Schooling, furnish
+from innerworld.recipes.minding.page import SHOWN as FILMED
 from innerworld.recipes.minding.page import numbers, outcome, sections
-from innerworld.recipes.minding.wishes import REWARD, Wish, phrases_of, wishes
+from innerworld.recipes.minding.wishes import RANDOM, REWARD, Wish, phrases_of, wishes
 from innerworld.recipes.pages import footer
 from innerworld.recipes.two_rooms import Control
 from innerworld.report import Facts, Movie, Page, Section, write
@@ -44,6 +49,8 @@ class Errand:
     goals: Path | None = None  # folder of pictures whose names sentences may mean
     seed: int = 0
     furnishing: Furnishing = field(default_factory=Furnishing)
+    learning: Learning | None = None  # on the job; none: nothing of the run changes
+    critic: bool = False  # the critic that learnt with the run, or that learns along, is part of the cost
 
 
 def run_agent(
@@ -56,7 +63,7 @@ def run_agent(
     command: str = "",
 ) -> dict[str, Any]:
     """Act for so many episodes of at most `control.budget` steps; writes `agent.html` and `agent.json` into
-    `out` (none: the run's folder).
+    `out` (none: the run's folder). Where it learns on the job, the changed run is kept in `out`, too.
 
     Raises `UserError` for a run, a world, a goal or a module that does not fit.
     """
@@ -64,12 +71,24 @@ def run_agent(
     folder = out or known.folder or Path("runs") / "agent"
     for made in (folder, films):
         _make(made)  # now, or the time would be lost
-    with closing(known.world):
+    with ExitStack() as open_ones:
+        open_ones.enter_context(closing(known.world))
         wanted = wishes(errand.goal, known, control, episodes, errand.seed, errand.goals)
         phrases = phrases_of(errand.goals, known.model.spec)
-        mind = furnish(known, control, errand.furnishing, errand.goal == REWARD, phrases, errand.seed)
-        diaries = _live_all(known, mind, wanted, control.budget, errand.seed, quiet)
+        critic = _critic(known, errand)
+        job = None
+        if errand.learning is not None:
+            doing = job_of(known, folder, _learning(errand), critic, _settings(errand, control), command)
+            job = open_ones.enter_context(doing)
+        schooling = Schooling(critic=critic) if job is None else Schooling(job.learner, job.memory, critic)
+        mind = furnish(known, control, errand.furnishing, errand.goal == REWARD, phrases, errand.seed, schooling)
+        diaries = _live_all(known, mind, wanted, control.budget, errand.seed, quiet, job)
+        learnt = None if job is None else job.told()
+    if learnt is not None:
+        mind.told["learning"] = " ".join(sentences(learnt))
     shown = sections(diaries, mind.told, known.block, known.model.card.decodes)
+    if learnt is not None:
+        shown.insert(1, learnt_section(learnt))
     who = known.model.card.name
     lead = f"{_score(diaries)}. World: {known.env}; goal: {errand.goal}; model: {who}; seed: {errand.seed}."
     page = Page(f"innerworld: {known.name} acts in {known.env}", lead, command, shown, _footer(known))
@@ -79,7 +98,7 @@ def run_agent(
         "modules": mind.told,
         "episodes": [_values(diary) for diary in diaries],
         "page": str(write(page, folder / "agent.html")),
-    }
+    } | ({} if learnt is None else {"learnt": learnt})
     write_atomic(folder / "agent.json", [json.dumps(_finite(values), indent=1).encode()])
     return values | ({} if films is None else {"films": [str(file) for file in _save(shown, films)]})
 
@@ -93,16 +112,62 @@ def _make(folder: Path | None) -> None:
         raise UserError(f"cannot make the folder {folder}: {error.strerror}") from None
 
 
-def _live_all(known: Known, mind: Mind, wanted: Sequence[Wish], budget: int, seed: int, quiet: bool) -> list[Diary]:
+def _settings(errand: Errand, control: Control) -> dict[str, Any]:
+    """What must be the same when learning on the job goes on."""
+    asked = {"goal": errand.goal, "env": errand.env, "seed": errand.seed}
+    return asked | {"control": control.model_dump(mode="json", exclude={"episodes"})}
+
+
+def _learning(errand: Errand) -> Learning:
+    """How it learns: where there is a deadline between episodes, for an update takes its time within `act`. Raises
+    `UserError` for modules that would no longer mean what they say."""
+    assert errand.learning is not None
+    learning, furnishing = errand.learning, errand.furnishing
+    for flag, module in (("--guard", furnishing.guard), ("--habit", furnishing.habit)):
+        if module is not None:
+            raise UserError(f"{flag} reads the model's features, whose meaning --learn changes: leave one of them out")
+    if furnishing.deadline_s is None:
+        return learning
+    return replace(learning, config=learning.config.model_copy(update={"every": 0}))
+
+
+def _critic(known: Known, errand: Errand) -> TrainableCritic | None:
+    """That which learnt with the run, or a new one, if it is to learn now."""
+    if not errand.critic:
+        return None
+    kept = None if known.folder is None else critic_file(known.folder)
+    if kept is not None:
+        return TrainableCritic.of(kept)
+    if errand.learning is None:
+        raise UserError(f"no critic has learnt with {known.name}: let one learn with --learn --critic")
+    return TrainableCritic(TrainableCriticConfig(goals=errand.goal == RANDOM))  # else there is one goal for all
+
+
+def _live_all(
+    known: Known, mind: Mind, wanted: Sequence[Wish], budget: int, seed: int, quiet: bool, job: Job | None
+) -> list[Diary]:
     picture = drawer(known, _album(known))
     diaries = []
+    done = 0 if job is None else len(job.rows)
+    if done >= len(wanted):
+        raise UserError(f"{done} episodes are done already: give more with --episodes to go on learning")
+    learner = None if job is None else job.learner
+    eyes = 0 if learner is None else learner.eyes
     with Bar(len(wanted) * budget, quiet, title="act", shown=SHOWN) as bar:
         for k, wish in enumerate(wanted):
+            if k < done:
+                continue
 
             def tell(done: int, row: dict[str, float], before: int = k * budget) -> None:
                 bar(before + done - 1, {"episode": float(before // budget), **row})
 
-            diaries.append(live(known, mind.agent, wish, budget, seed + k, picture, tell))
+            if job is not None:
+                job.begin(k)
+            if learner is not None and learner.eyes != eyes and len(diaries) < FILMED:
+                picture, eyes = drawer(known, _album(known)), learner.eyes  # what is remembered looks different now
+            diaries.append(live(known, mind.agent, wish, budget, seed + k, picture, tell, learner))
+            if job is not None:
+                job.end(diaries[-1], last=k == len(wanted) - 1)
     return diaries
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ from innerworld.types import Obs, Spec
 
 RANDOM, REWARD = "random", "reward"
 PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".bmp")
-NUMBERS = re.compile(r"\s*[-+]?[\d.]+(e[-+]?\d+)?(\s*,\s*[-+]?[\d.]+(e[-+]?\d+)?)*\s*")
+NUMBER = r"[-+]?([\d.]+(e[-+]?\d+)?|nan|inf(inity)?)"
+NUMBERS = re.compile(rf"\s*{NUMBER}(\s*,\s*{NUMBER})*\s*", re.IGNORECASE)
 WORD = re.compile(r"[^\W_]+")
 BUCKETS = 512  # of counted letters
 TRIES = 100  # draws of a start and a goal that are apart
@@ -117,6 +119,8 @@ def _place(asked: str, known: Known) -> Wish:
         place = [float(word) for word in asked.split(",")]
     except ValueError:
         raise UserError(f"cannot read the place {asked!r}: write numbers as 20.5,31") from None
+    if not all(map(math.isfinite, place)):
+        raise UserError(f"the goal {asked}: sensor 'state' is not finite: give finite numbers")
     size = int(world.reset(seed=0)[0]["state"].shape[1])
     if len(place) != size:
         raise UserError(

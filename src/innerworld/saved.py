@@ -1,4 +1,4 @@
-"""Tensors and what is told of them, in a folder, whole or not at all: how a memory and a critic outlive the program."""
+"""Tensors and what is told of them, in a folder, whole or not at all: how what was learnt outlives the program."""
 
 from __future__ import annotations
 
