@@ -153,7 +153,7 @@ def show(each_run: Sequence[dict[str, Found]]) -> None:
             for k, (length, total) in enumerate(zip(one["length"], one["total"], strict=True))
         ]
         told = summary(lived)
-        interval = f"{told['return_low']:.0f} to {told['return_high']:.0f}" if len(lived) > 1 else "-"
+        interval = f"{told['return_low']:.3g} to {told['return_high']:.3g}" if len(lived) > 1 else "-"
         spent = f"{np.mean(one['cpu_s']):.1f}", f"{np.median(one['ms']):.1f}"
-        rows.append((who, f"{told['return']:.0f}", interval, f"{len(lived)}", *spent))
+        rows.append((who, f"{told['return']:.3g}", interval, f"{len(lived)}", *spent))
     table(columns, rows)
