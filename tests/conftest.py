@@ -29,6 +29,7 @@ CHILD = """
 import os, runpy, sys
 os.dup2(pipe.fileno(), 1)
 os.dup2(pipe.fileno(), 2)
+sys.stdout.reconfigure(line_buffering=True)
 os.environ.clear()
 os.environ.update(environment)
 os.chdir(folder)
@@ -73,10 +74,10 @@ def server() -> None:
     """The process from which others fork: it imports what is heavy, with warnings as errors."""
     if FORKS:
         FRESH.set_forkserver_preload(HEAVY)
-        before = sys.warnoptions[:]
-        sys.warnoptions[:] = ["error"]  # of which the flags of new processes are made
-        forkserver.ensure_running()
-        sys.warnoptions[:] = before
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(sys, "warnoptions", ["error"])  # of which the flags of new processes are made
+            patch.setenv("OPENBLAS_NUM_THREADS", "1")  # who has threads must not fork
+            forkserver.ensure_running()
 
 
 @pytest.fixture

@@ -21,6 +21,8 @@ from innerworld.training import TrainConfig
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/**/*.md"))]
+SHORTER = {"README.md": {"TrainConfig(steps=150": "TrainConfig(steps=3", "in range(30)": "in range(3)"}}
+"""Numbers of a page that are smaller here: a reader's model learns something, and ours goes the same way."""
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -32,8 +34,12 @@ def _name(page: Path) -> str:
 @pytest.mark.parametrize("page", [page for page in PAGES if "```python\n" in page.read_text("utf-8")], ids=_name)
 def test_python_blocks_run(page: Path, tmp_path: Path, begin: Callable[..., Any]) -> None:
     """In order, in one namespace and an empty folder, with warnings as errors."""
+    script = _script(page.read_text(encoding="utf-8"))
+    for long, short in SHORTER.get(_name(page), {}).items():
+        assert script.count(long) == 1, f"{page.name} no longer says {long}: nor should SHORTER"
+        script = script.replace(long, short)
     file = tmp_path / f"{page.stem}.py"
-    file.write_text(_script(page.read_text(encoding="utf-8")), encoding="utf-8")
+    file.write_text(script, encoding="utf-8")
     code, said = begin(file).end()
     assert code == 0, f"{page.name} (the lines are the document's own):\n{said.decode()[-3000:]}"
 

@@ -44,12 +44,12 @@ def test_import_loads_no_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_train_is_the_function_after_its_module_was_imported():
-    code = (
+def test_train_is_the_function_after_its_module_was_imported(begin):
+    status, said = begin(
         "import innerworld.training, innerworld; from innerworld.training import TrainConfig;"
         "from innerworld import train;"
         "assert train is innerworld.train and train.__name__ == 'train';"
         "assert innerworld.TrainConfig is TrainConfig;"
         "import innerworld.checkpoint; assert innerworld.checkpoint.load is innerworld.load"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    ).end()
+    assert status == 0, said

@@ -6,10 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy import linalg, stats
-from sklearn import linear_model, metrics
 from torch import Generator, Tensor
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
-from torchmetrics.functional.regression import continuous_ranked_probability_score
 
 from innerworld.evaluate.bootstrap import ratio_with_interval, value_with_interval, with_interval
 from innerworld.evaluate.calibration import crps, ranks
@@ -77,6 +74,9 @@ def test_frechet_is_its_formula_with_scipys_root() -> None:
 
 
 def test_psnr_and_ssim_are_those_of_torchmetrics() -> None:
+    # here and not above: who collects tests need not wait for it
+    from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
     a, b = pictures(0), pictures(1)
     x, y = (one.permute(0, 3, 1, 2).double() / 255 for one in (a, b))
     for row in range(4):
@@ -90,6 +90,8 @@ def test_psnr_and_ssim_are_those_of_torchmetrics() -> None:
 @pytest.mark.parametrize(("n", "d"), [(200, 5), (20, 40)])
 def test_the_probe_is_the_ridge_of_scikit_learn(n: int, d: int) -> None:
     """With its penalty times the rows, on standardised features: by the formula, and by the library."""
+    from sklearn import linear_model, metrics
+
     x, y = normal(n, d) * torch.linspace(0.1, 10, d) + 3, normal(n, 2, seed=1)
     probe = linear_probe(x, y, x, y, ridge=0.2)
     z = ((x - x.mean(0)) / x.std(0, correction=0)).numpy()
@@ -105,6 +107,8 @@ def test_the_probe_is_the_ridge_of_scikit_learn(n: int, d: int) -> None:
 
 
 def test_crps_is_that_of_torchmetrics() -> None:
+    from torchmetrics.functional.regression import continuous_ranked_probability_score
+
     draws, truth = normal(12, 30, 1), normal(30, 1, seed=1)
     apart = (draws[:, None] - draws[None, :]).abs().mean((0, 1))[:, 0] / 2
     biased = torch.stack([continuous_ranked_probability_score(draws[:, [i], 0].T, truth[i]) for i in range(30)])

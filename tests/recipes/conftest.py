@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from innerworld.evaluate import speed
+from innerworld.evaluate import expense, speed
 from innerworld.report import movie
 
 
@@ -17,4 +17,5 @@ def hasty() -> Iterator[None]:
         patch.setattr(movie, "LARGEST", 16)
         patch.setattr(speed, "WARM", 1)
         patch.setattr(speed, "TIMED", 2)
+        patch.setattr(expense, "MOST", 1)
         yield

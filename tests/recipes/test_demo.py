@@ -81,6 +81,7 @@ def test_the_report_stands_alone(done: tuple[Path, dict]) -> None:
     assert 'src="http' not in text and '<link rel="stylesheet"' not in text
 
 
+@pytest.mark.slow
 def test_again_in_the_same_folder_gives_the_same(done: tuple[Path, dict], monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is collected or learnt anew."""
     folder, made = done
@@ -139,7 +140,7 @@ def test_a_collection_that_goes_on_repeats_no_episode(tmp_path: Path) -> None:
     assert len(begins) == 40 and len(moves) == 40
 
 
-@pytest.mark.parametrize("family", ["jepa", "rssm"])
+@pytest.mark.parametrize("family", ["jepa", pytest.param("rssm", marks=pytest.mark.slow)])
 def test_a_taught_model_is_judged_alone_as_in_company(family: str, done: tuple[Path, dict]) -> None:
     folder, made = done
     control = tiny().control

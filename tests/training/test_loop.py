@@ -6,19 +6,18 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-import innerworld
 from innerworld import checkpoint
 from innerworld.checkpoint import pieces
 from innerworld.config import Config
@@ -153,7 +152,9 @@ def test_seed_decides_the_run() -> None:
 @pytest.mark.parametrize(
     ("where", "newest"), [("batch", 20), ("before rename", 10), ("after rename", 20), ("while deleting", 10)]
 )
-def test_resume_after_sigkill_is_bit_exact(tmp_path: Path, where: str, newest: int) -> None:
+def test_resume_after_sigkill_is_bit_exact(
+    tmp_path: Path, where: str, newest: int, run_elsewhere: Callable[[Path, str], int]
+) -> None:
     whole = train(build(), Noise(), CONFIG)
     assert run_elsewhere(tmp_path / "run", where) == -signal.SIGKILL
     assert checkpoint.read_header(tmp_path / "run").step == newest
@@ -170,7 +171,7 @@ def test_resume_after_sigkill_is_bit_exact(tmp_path: Path, where: str, newest: i
 
 
 @pytest.mark.slow
-def test_sigterm_saves_between_two_steps_and_exits(tmp_path: Path) -> None:
+def test_sigterm_saves_between_two_steps_and_exits(tmp_path: Path, run_elsewhere: Callable[[Path, str], int]) -> None:
     whole = train(build(), Noise(), CONFIG)
     assert run_elsewhere(tmp_path, "terminate") == 143
     assert checkpoint.read_header(tmp_path).step == 24
@@ -491,11 +492,10 @@ def test_a_model_without_parameters_is_refused() -> None:
 # ---------------------------------------------------------------------- a run in another process
 
 
-def run_elsewhere(folder: Path, where: str) -> int:
-    """Run this very file as a script that trains into `folder` and dies at `where`; its exit status."""
-    source = Path(innerworld.__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": str(source), "OMP_NUM_THREADS": str(torch.get_num_threads())}
-    return subprocess.run([sys.executable, __file__, str(folder), where], env=environment, timeout=120).returncode
+@pytest.fixture
+def run_elsewhere(begin: Callable[..., Any]) -> Callable[[Path, str], int]:
+    """Run this very file as a script that trains into a folder and dies at `where`; its exit status."""
+    return lambda folder, where: begin(Path(__file__), folder, where, torch.get_num_threads()).end()[0]
 
 
 def die(*anything: object) -> Clip:
@@ -546,4 +546,5 @@ def main(folder: Path, where: str) -> None:
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(int(sys.argv[3]))
     main(Path(sys.argv[1]), sys.argv[2])

@@ -1,6 +1,6 @@
 """Two processes learn what one learns, and whatever happens to one of them, none hangs and the run can go on.
 
-This file is also the script that the processes run.
+This file is also the script that the processes run. A process takes seconds to begin, so it does several jobs.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from innerworld.checkpoint.pieces import Pieces
 from innerworld.errors import UserError
 from innerworld.log import JsonLines, silent
 from innerworld.models.jepa import JEPA, JEPAConfig
-from innerworld.team import rank
+from innerworld.team import join, rank
 from innerworld.training import TrainConfig, launch, train
 from innerworld.types import Clip, Spec
 
@@ -41,6 +43,7 @@ MODELS: dict[str, dict[str, Any]] = {
     "no statistics": {**SMALL, "sigreg": 0.0},
     "idle": {**SMALL, "sigreg": 0.1},
 }  # fmt: skip
+THIS = Path(__file__)
 SOURCE = str(Path(checkpoint.__file__).parents[2])
 
 
@@ -95,19 +98,47 @@ class Noise:
         return [f"clip {step}"]
 
 
-def learn(folder: Path, kind: str, strategy: str, mishap: dict[str, Any], resume: bool = False, **change: Any) -> None:
+@dataclass
+class Job:
+    """One run. `refused`: it must end with a `UserError` in all processes, and the next job is begun."""
+
+    folder: str
+    kind: str
+    strategy: str = "ddp"
+    mishap: dict[str, Any] = field(default_factory=dict)
+    resume: bool = False
+    change: dict[str, Any] = field(default_factory=dict)
+    refused: bool = False
+
+
+def learn(job: Job) -> None:
     torch.manual_seed(1)
-    model = JEPA(JEPAConfig(**MODELS[kind]), SPEC)
-    if kind == "idle":  # a parameter to which no gradient comes
+    model = JEPA(JEPAConfig(**MODELS[job.kind]), SPEC)
+    if job.kind == "idle":  # a parameter to which no gradient comes
         model.eyes.register_parameter("idle", torch.nn.Parameter(torch.ones(4, 2)))
-    if mishap.get("what") == "memory":
-        run_out(model, mishap)
-    config, clips = CONFIG.model_copy(update=change), Noise(mishap)
+    if job.mishap.get("what") == "memory":
+        run_out(model, job.mishap)
+    config, clips, folder = CONFIG.model_copy(update=job.change), Noise(job.mishap), Path(job.folder)
+    how: dict[str, Any] = {"resume": job.resume, "strategy": job.strategy}
     if rank():
-        train(model, clips, config, folder, silent, resume=resume, strategy=strategy)  # type: ignore[arg-type]
+        train(model, clips, config, folder, silent, **how)
         return
     with JsonLines(folder / "log.jsonl") as log:
-        train(model, clips, config, folder, log, resume=resume, strategy=strategy)  # type: ignore[arg-type]
+        train(model, clips, config, folder, log, **how)
+
+
+def learn_all(jobs: list[Job]) -> None:
+    """One after another, in one meeting of the processes; a single job meets the others by itself."""
+    with join("cpu") if len(jobs) > 1 else nullcontext():
+        for job in jobs:
+            try:
+                learn(job)
+            except UserError as error:
+                if not job.refused:
+                    raise
+                print(error, file=sys.stderr)
+            else:
+                assert not job.refused, f"{job} was not refused"
 
 
 def run_out(model: JEPA, mishap: dict[str, Any]) -> None:
@@ -122,28 +153,18 @@ def run_out(model: JEPA, mishap: dict[str, Any]) -> None:
     model.loss = loss  # type: ignore[method-assign]
 
 
-def script(folder: Path, kind: str, strategy: str, mishap: dict[str, Any], *more: Any) -> list[str]:
+def told(*jobs: Job) -> str:
+    return json.dumps([asdict(job) for job in jobs])
+
+
+def script(*jobs: Job) -> list[str]:
     os.environ["PYTHONPATH"] = SOURCE
     os.environ["OMP_NUM_THREADS"] = "1"
-    return [sys.executable, __file__, str(folder), kind, strategy, json.dumps(mishap), *map(json.dumps, more)]
+    return [sys.executable, __file__, told(*jobs)]
 
 
-def learn_in_two(
-    folder: Path, kind: str, strategy: str, mishap: dict[str, Any] | None = None, resume: bool = False, **change: Any
-) -> int:
-    return launch(script(folder, kind, strategy, mishap or {}, resume, change), 2)
-
-
-WHOLE: dict[str, Path] = {}
-
-
-def whole_of(strategy: str, folders: pytest.TempPathFactory) -> Path:
-    """A run with noise that nothing befell, made once."""
-    if strategy not in WHOLE:
-        folder = folders.mktemp(strategy)
-        assert learn_in_two(folder, "noisy", strategy) == 0
-        WHOLE[strategy] = folder
-    return WHOLE[strategy]
+def learn_in_two(*jobs: Job) -> int:
+    return launch(script(*jobs), 2)
 
 
 def losses(folder: Path) -> list[float]:
@@ -152,6 +173,11 @@ def losses(folder: Path) -> list[float]:
 
 def state(folder: Path) -> dict[str, Any]:
     return json.loads((folder / "state.json").read_text())
+
+
+def assert_nobody_waited(folder: Path) -> None:
+    """All ended by themselves once the state was written, before the launcher's grace was over."""
+    assert time.time() - (folder / "state.json").stat().st_mtime < 25
 
 
 def assert_same(one: Path, other: Path, rel: float = 1e-5) -> None:
@@ -170,139 +196,127 @@ def assert_same(one: Path, other: Path, rel: float = 1e-5) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["small", "blocks"])
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_two_learn_what_one_learns(kind: str, strategy: str, tmp_path: Path) -> None:
-    learn(tmp_path / "one", kind, "ddp", {})
-    assert learn_in_two(tmp_path / "two", kind, strategy) == 0
-    assert_same(tmp_path / "one", tmp_path / "two")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_laprop_and_clipping_by_tensor_in_two_and_resumed(strategy: str, tmp_path: Path) -> None:
-    change = {"optimiser": "laprop", "agc": 0.01, "clip_grad": 0.0}
-    learn(tmp_path / "one", "blocks", "ddp", {}, **change)
-    for resume, steps in ((False, 7), (True, 12)):
-        assert learn_in_two(tmp_path / "two", "blocks", strategy, None, resume, steps=steps, **change) == 0
-    assert_same(tmp_path / "one", tmp_path / "two")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_a_parameter_that_the_loss_does_not_use_holds_nobody_up(strategy: str, tmp_path: Path) -> None:
-    learn(tmp_path / "one", "idle", "ddp", {})
-    assert learn_in_two(tmp_path / "two", "idle", strategy) == 0
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-5)
-
-
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Mismatch dtype")  # torch's autocast and its RMSNorm
-def test_micro_batches_and_bfloat16_in_two(tmp_path: Path) -> None:
-    change = {"micro_batch": 2, "precision": "bfloat16"}
-    learn(tmp_path / "one", "no statistics", "ddp", {}, **change)
-    assert learn_in_two(tmp_path / "two", "no statistics", "ddp", **change) == 0
-    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-2)
-    learn(tmp_path / "full", "no statistics", "ddp", {})
-    change["precision"] = "float32"
-    assert learn_in_two(tmp_path / "micro", "no statistics", "fsdp", **change) == 0
-    assert_same(tmp_path / "full", tmp_path / "micro")
+def test_two_learn_what_one_learns(tmp_path: Path, together: Callable[..., str]) -> None:
+    """Also with a parameter that the loss does not use, which holds nobody up, in micro-batches and in bfloat16."""
+    micro, half = {"micro_batch": 2}, {"micro_batch": 2, "precision": "bfloat16"}
+    for kind in ("small", "blocks", "idle", "no statistics"):
+        learn(Job(f"{tmp_path}/{kind}", kind))
+    learn(Job(f"{tmp_path}/half", "no statistics", change=half))
+    both = [(kind, strategy) for kind in ("small", "blocks", "idle") for strategy in ("ddp", "fsdp")]
+    jobs = [Job(f"{tmp_path}/{kind}-{strategy}", kind, strategy) for kind, strategy in both]
+    jobs += [Job(f"{tmp_path}/half-ddp", "no statistics", "ddp", change=half)]
+    jobs += [Job(f"{tmp_path}/micro-fsdp", "no statistics", "fsdp", change=micro)]
+    together(THIS, told(*jobs))
+    for kind, strategy in both:
+        one, two = tmp_path / kind, tmp_path / f"{kind}-{strategy}"
+        if kind == "idle":
+            assert losses(two) == pytest.approx(losses(one), rel=1e-5)
+        else:
+            assert_same(one, two)
+    assert losses(tmp_path / "half-ddp") == pytest.approx(losses(tmp_path / "half"), rel=1e-2)
+    assert_same(tmp_path / "no statistics", tmp_path / "micro-fsdp")
+
+
+@pytest.mark.slow
+def test_two_go_on_and_so_does_another_number_of_processes(tmp_path: Path, together: Callable[..., str]) -> None:
+    """Two with LaProp and clipping by tensor; from one to two and from two to one."""
+    laprop = {"optimiser": "laprop", "agc": 0.01, "clip_grad": 0.0}
+    learn(Job(f"{tmp_path}/laprop", "blocks", change=laprop))
+    learn(Job(f"{tmp_path}/small", "small"))
+
+    def jobs(what: str, steps: int) -> list[Job]:
+        kind, change = ("blocks", laprop) if what == "laprop" else ("small", {})
+        how = {"resume": steps > 7, "change": {**change, "steps": steps}}
+        return [Job(f"{tmp_path}/{what}-{strategy}", kind, strategy, **how) for strategy in ("ddp", "fsdp")]
+
+    together(THIS, told(*jobs("laprop", 7), *jobs("2 to 1", 7)))
+    said = together(THIS, told(*jobs("1 to 2", 7), *jobs("2 to 1", 12)), processes=1)
+    assert said.count("trained by 2 processes until step 7, now by 1") == 2
+    said = together(THIS, told(*jobs("laprop", 12), *jobs("1 to 2", 12)))
+    assert said.count("trained by 1 processes until step 7, now by 2") == 2
+    for strategy in ("ddp", "fsdp"):
+        assert_same(tmp_path / "laprop", tmp_path / f"laprop-{strategy}")
+        assert_same(tmp_path / "small", tmp_path / f"2 to 1-{strategy}")
+        assert_same(tmp_path / "small", tmp_path / f"1 to 2-{strategy}")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_sigterm_stops_both_at_one_step_and_noise_goes_on_bit_for_bit(
-    strategy: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+def test_whatever_ends_them_both_end_and_noise_goes_on_bit_for_bit(
+    strategy: str, tmp_path: Path, begun: list[subprocess.Popen[bytes]], together: Callable[..., str]
 ) -> None:
-    whole = whole_of(strategy, tmp_path_factory)
-    mishap = {"step": 7, "rank": 1, "what": "terminate the parent"}
-    began = time.monotonic()
-    assert learn_in_two(tmp_path / "parts", "noisy", strategy, mishap) == 143
-    assert time.monotonic() - began < 25
-    told = state(tmp_path / "parts")
-    assert (told["state"], told["processes"]) == ("interrupted", 2)
-    assert 8 <= told["step"] < 12 and checkpoint.read_header(tmp_path / "parts").step == told["step"]
-    assert learn_in_two(tmp_path / "parts", "noisy", strategy, resume=True) == 0
-    assert_same(whole, tmp_path / "parts", rel=0)
+    """SIGTERM stops both at one step; one is killed and the other ends."""
+    stopped, killed, whole = (Job(f"{tmp_path}/{name}", "noisy", strategy) for name in ("stopped", "killed", "whole"))
+    assert learn_in_two(replace(stopped, mishap={"step": 7, "rank": 1, "what": "terminate the parent"})) == 143
+    assert_nobody_waited(tmp_path / "stopped")
+    found = state(tmp_path / "stopped")
+    assert (found["state"], found["processes"]) == ("interrupted", 2)
+    assert 8 <= found["step"] < 12 and checkpoint.read_header(tmp_path / "stopped").step == found["step"]
 
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("strategy", "first", "then"), [("ddp", 1, 2), ("ddp", 2, 1), ("fsdp", 1, 2), ("fsdp", 2, 1)])
-def test_another_number_of_processes_goes_on(strategy: str, first: int, then: int, tmp_path: Path, capfd: Any) -> None:
-    learn(tmp_path / "whole", "small", "ddp", {})
-    for processes, resume, steps in ((first, False, 7), (then, True, 12)):
-        assert launch(script(tmp_path / "r", "small", strategy, {}, resume, {"steps": steps}), processes) == 0
-    assert f"trained by {first} processes until step 7, now by {then}" in capfd.readouterr().err
-    assert_same(tmp_path / "whole", tmp_path / "r")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_one_is_killed_and_the_other_ends(
-    strategy: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, begun: list[subprocess.Popen[bytes]]
-) -> None:
-    whole = whole_of(strategy, tmp_path_factory)
     begun.clear()
-    began = time.monotonic()
-    mishap = {"step": 8, "rank": 1, "what": "kill"}
-    assert learn_in_two(tmp_path / "parts", "noisy", strategy, mishap) == 128 + signal.SIGKILL
-    assert time.monotonic() - began < 60
-    told = state(tmp_path / "parts")
-    assert told["state"] == "failed" and told["reason"].startswith("process 0 stopped at step 8: another process is")
+    died = 128 + signal.SIGKILL
+    assert learn_in_two(replace(killed, mishap={"step": 8, "rank": 1, "what": "kill"})) == died
+    assert_nobody_waited(tmp_path / "killed")
+    found = state(tmp_path / "killed")
+    assert found["state"] == "failed" and found["reason"].startswith("process 0 stopped at step 8: another process is")
     assert len(begun) == 2 and None not in [child.returncode for child in begun]
-    assert learn_in_two(tmp_path / "parts", "noisy", strategy, resume=True) == 0
-    assert_same(whole, tmp_path / "parts", rel=0)
+
+    together(THIS, told(replace(stopped, resume=True), replace(killed, resume=True), whole))
+    assert_same(tmp_path / "whole", tmp_path / "stopped", rel=0)
+    assert_same(tmp_path / "whole", tmp_path / "killed", rel=0)
 
 
 @pytest.mark.slow
 def test_an_error_in_one_ends_both(tmp_path: Path, capfd: Any) -> None:
-    assert learn_in_two(tmp_path, "small", "ddp", {"step": 3, "rank": 1, "what": "raise"}) != 0
+    assert learn_in_two(Job(str(tmp_path), "small", mishap={"step": 3, "rank": 1, "what": "raise"})) != 0
     err = capfd.readouterr().err
     assert "the shard is broken" in err and "process 0 stopped at step 3" in err
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("strategy", ["ddp", "fsdp"])
-def test_nan_in_one_stops_both_or_is_skipped_by_both(strategy: str, tmp_path: Path, capfd: Any) -> None:
-    mishap = {"step": 9, "rank": 1, "what": "nan"}
-    assert learn_in_two(tmp_path / "r", "small", strategy, mishap) != 0
-    reason = state(tmp_path / "r")["reason"]
-    assert "step 9: of the batch, action is not finite" in reason or "action (process 1) is not finite" in reason
-    assert "(clips: clip 9)" in reason
-    assert checkpoint.read_header(tmp_path / "r").step == 6
-    assert learn_in_two(tmp_path / "r", "small", strategy, mishap, True, on_nonfinite="skip") == 0
-    assert "skipped, 1 in a row" in capfd.readouterr().err
-    assert all(p.isfinite().all() for p in checkpoint.load(tmp_path / "r").parameters())
+def test_nan_in_one_stops_both_or_is_skipped_by_both(tmp_path: Path, together: Callable[..., str]) -> None:
+    nan = {"step": 9, "rank": 1, "what": "nan"}
+    both = [Job(f"{tmp_path}/{strategy}", "small", strategy, nan, refused=True) for strategy in ("ddp", "fsdp")]
+    together(THIS, told(*both))
+    for job in both:
+        reason = state(Path(job.folder))["reason"]
+        assert "step 9: of the batch, action is not finite" in reason or "action (process 1) is not finite" in reason
+        assert "(clips: clip 9)" in reason
+        assert checkpoint.read_header(job.folder).step == 6
+    skip = {"on_nonfinite": "skip"}
+    said = together(THIS, told(*[replace(job, refused=False, resume=True, change=skip) for job in both]))
+    assert said.count("skipped, 1 in a row") == 2
+    for job in both:
+        assert all(p.isfinite().all() for p in checkpoint.load(job.folder).parameters())
 
 
 @pytest.mark.slow
-def test_sigusr1_to_one_saves_for_all_and_goes_on(tmp_path: Path) -> None:
-    mishap = {"step": 2, "rank": 1, "what": "save"}
-    assert learn_in_two(tmp_path, "small", "fsdp", mishap, keep=9) == 0
-    assert (tmp_path / "checkpoints" / "step-00000003").is_dir()
-
-
-@pytest.mark.slow
-def test_memory_that_runs_out_in_one_halves_for_both(tmp_path: Path, capfd: Any) -> None:
-    learn(tmp_path / "one", "no statistics", "ddp", {})
-    mishap = {"rank": 1, "what": "memory"}
-    assert learn_in_two(tmp_path / "two", "no statistics", "ddp", mishap, on_memory="halve") == 0
-    assert "out of memory with 4 clips at once: going on with 2" in capfd.readouterr().err
+def test_memory_that_runs_out_in_one_halves_for_both_but_not_under_fsdp(
+    tmp_path: Path, together: Callable[..., str]
+) -> None:
+    """And sigusr1 to one saves for all and goes on."""
+    learn(Job(f"{tmp_path}/one", "no statistics"))
+    lack, halve = {"rank": 1, "what": "memory"}, {"on_memory": "halve"}
+    save = {"step": 2, "rank": 1, "what": "save"}
+    jobs = [
+        Job(f"{tmp_path}/saved", "small", "fsdp", save, change={"keep": 9}),
+        Job(f"{tmp_path}/two", "no statistics", mishap=lack, change=halve),
+        Job(f"{tmp_path}/fsdp", "small", "fsdp", change=halve, refused=True),
+        Job(f"{tmp_path}/stop", "no statistics", mishap=lack, refused=True),
+    ]
+    said = together(THIS, told(*jobs))
+    assert (tmp_path / "saved" / "checkpoints" / "step-00000003").is_dir()
     assert_same(tmp_path / "one", tmp_path / "two")
-    assert learn_in_two(tmp_path / "stop", "no statistics", "ddp", mishap) != 0
-    assert "train.micro_batch=2, or train.on_memory=halve" in capfd.readouterr().err
-
-
-@pytest.mark.slow
-def test_fsdp_does_not_halve(tmp_path: Path, capfd: Any) -> None:
-    assert learn_in_two(tmp_path, "small", "fsdp", on_memory="halve") != 0
-    assert "on_memory=halve works with --strategy ddp only" in capfd.readouterr().err
+    assert "out of memory with 4 clips at once: going on with 2" in said
+    assert "on_memory=halve works with --strategy ddp only" in said
+    assert "train.micro_batch=2, or train.on_memory=halve" in said
 
 
 @pytest.mark.slow
 def test_without_their_launcher_they_save_and_end(tmp_path: Path) -> None:
     mishap = {"step": 7, "rank": 0, "what": "kill the parent"}
-    words = script(tmp_path, "small", "ddp", mishap, False, {"steps": 100_000})
+    words = script(Job(str(tmp_path), "small", mishap=mishap, change={"steps": 100_000}))
     code = f"from innerworld.training import launch; launch({words!r}, 2)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == -signal.SIGKILL
     until = time.monotonic() + 30
@@ -313,22 +327,21 @@ def test_without_their_launcher_they_save_and_end(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_torchrun_works_too_and_sigterm_to_it(tmp_path: Path) -> None:
-    learn(tmp_path / "one", "small", "ddp", {})
+    learn(Job(f"{tmp_path}/one", "small"))
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    assert subprocess.run([*torchrun, *script(tmp_path / "two", "small", "ddp", {}, False, {})[1:]]).returncode == 0
+    assert subprocess.run([*torchrun, *script(Job(f"{tmp_path}/two", "small"))[1:]]).returncode == 0
     assert_same(tmp_path / "one", tmp_path / "two")
     mishap = {"step": 7, "rank": 0, "what": "terminate the parent"}
-    stopped = subprocess.run([*torchrun, *script(tmp_path / "r", "small", "fsdp", mishap, False, {"steps": 10**6})[1:]])
-    assert stopped.returncode != 0
+    job = Job(f"{tmp_path}/r", "small", "fsdp", mishap, change={"steps": 10**6})
+    assert subprocess.run([*torchrun, *script(job)[1:]]).returncode != 0
     assert state(tmp_path / "r")["state"] == "interrupted"
     assert checkpoint.read_header(tmp_path / "r").step == state(tmp_path / "r")["step"]
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    told = [json.loads(word) for word in sys.argv[4:]]
     try:
-        learn(Path(sys.argv[1]), sys.argv[2], sys.argv[3], told[0], told[1], **told[2])
+        learn_all([Job(**job) for job in json.loads(sys.argv[1])])
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(error.code)

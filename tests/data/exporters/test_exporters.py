@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -180,7 +178,9 @@ export_store(sys.argv[1], Store.open(sys.argv[2]), sys.argv[3])
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.name == "nt", reason="needs SIGKILL")
-def test_lerobot_is_legal_whenever_it_is_killed_and_goes_on(make_store: Make, tmp_path: Path) -> None:
+def test_lerobot_is_legal_whenever_it_is_killed_and_goes_on(
+    make_store: Make, tmp_path: Path, begin: Callable[..., Any]
+) -> None:
     """Killed before each of its renames in turn."""
     store = make_store(episodes=2)
     whole = tmp_path / "whole"
@@ -188,8 +188,7 @@ def test_lerobot_is_legal_whenever_it_is_killed_and_goes_on(make_store: Make, tm
     contents = _contents(whole)
     for renames in range(14):
         out = tmp_path / f"out{renames}"
-        command = [sys.executable, "-c", KILLED, "lerobot", str(store.path), str(out), str(renames)]
-        code = subprocess.run(command, timeout=60).returncode
+        code, _ = begin(KILLED, "lerobot", store.path, out, renames).end()
         if code == 0:
             assert renames >= 12
             break

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import random
 import signal
-import subprocess
-import sys
 import textwrap
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -45,12 +45,10 @@ with Writer(store) as writer:
 """
 
 
-def start(path: Path, between: str = "") -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-c", WRITER + textwrap.dedent(between) + RUN, str(path)],
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
-    )
+@pytest.fixture
+def start(begin: Callable[..., Any]) -> Callable[..., Any]:
+    """`start(path, between)`: a writer of the store there, in a process of its own."""
+    return lambda path, between="": begin(WRITER + textwrap.dedent(between) + RUN, path)
 
 
 def check(path: Path, told: int) -> None:
@@ -66,16 +64,15 @@ def check(path: Path, told: int) -> None:
 
 
 @pytest.mark.slow
-def test_kill_9_at_random_moments(tmp_path: Path):
+def test_kill_9_at_random_moments(tmp_path: Path, start: Callable[..., Any]):
     moments = random.Random(0)
     path, told = tmp_path / "s", 0
     for _ in range(RANDOM_KILLS):
         process = start(path)
-        assert process.stdout is not None
-        told = int(process.stdout.readline())
+        told = int(process.output.readline())
         time.sleep(moments.uniform(0, 0.15))
-        process.send_signal(signal.SIGKILL)
-        rest = process.communicate()[0].split(b"\n")[:-1]  # the last line may be torn
+        process.kill()
+        rest = process.end()[1].split(b"\n")[:-1]  # the last line may be torn
         told = int(rest[-1]) if rest else told
         check(path, told)
     assert told > RANDOM_KILLS * 2
@@ -112,10 +109,10 @@ BETWEEN = {
 
 
 @pytest.mark.parametrize("moment", BETWEEN)
-def test_kill_9_between_two_steps(tmp_path: Path, moment: str):
-    process = start(tmp_path / "s", BETWEEN[moment])
-    told = process.communicate()[0].split()
-    assert process.returncode == -signal.SIGKILL and len(told) >= 13
+def test_kill_9_between_two_steps(tmp_path: Path, moment: str, start: Callable[..., Any]):
+    code, said = start(tmp_path / "s", BETWEEN[moment]).end()
+    told = said.split()
+    assert code == -signal.SIGKILL and len(told) >= 13, said
     check(tmp_path / "s", len(told))
     store = Store.open(tmp_path / "s")
     with store.writing():

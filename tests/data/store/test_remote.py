@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import http.server
-import multiprocessing
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -186,17 +186,18 @@ def test_a_scheme_that_is_unknown_or_whose_package_is_missing_is_told(tmp_path: 
 
 
 @pytest.mark.slow
-def test_processes_share_a_cache(served: tuple[Store, str], tmp_path: Path):
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(3) as pool:
-        sums = pool.starmap(_first_sum, [(served[1], str(tmp_path / "cache"))] * 3)
-        pool.close()
-        pool.join()
+def test_processes_share_a_cache(served: tuple[Store, str], tmp_path: Path, begin: Callable[..., Any]):
+    begun = [begin(FIRST_SUM, served[1], tmp_path / "cache") for _ in range(3)]
+    sums = [float(process.end()[1]) for process in begun]
     assert sums == [float(Clips(served[0], None, 2, 30).batch(0).obs["state"].sum())] * 3
 
 
-def _first_sum(address: str, cache: str) -> float:
-    return float(Clips(Store.open(Bucket(address, cache)), None, 2, 30).batch(0).obs["state"].sum())
+FIRST_SUM = """
+import sys
+from innerworld.data import Clips, Store
+from innerworld.data.store.remote import Bucket
+print(float(Clips(Store.open(Bucket(*sys.argv[1:])), None, 2, 30).batch(0).obs["state"].sum()))
+"""
 
 
 @pytest.mark.parametrize("content", [b"null\n", b"{torn\n", b"[" * 100_000 + b"\n"])

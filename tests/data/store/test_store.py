@@ -7,11 +7,9 @@ import json
 import logging
 import os
 import pickle
-import signal
-import subprocess
-import sys
-import textwrap
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -272,16 +270,6 @@ def test_a_second_writer_is_refused_with_the_name_of_the_first(tmp_path: Path):
     assert len(Store.open(tmp_path / "s")) == 8
 
 
-def run_python(code: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": "1"},
-    )
-
-
 WORLD = """
 import torch
 from innerworld.data import Store
@@ -292,8 +280,8 @@ def episode(t):
 """
 
 
-def test_kill_9_loses_only_the_shard_that_was_open(tmp_path: Path):
-    process = run_python(
+def test_kill_9_loses_only_the_shard_that_was_open(tmp_path: Path, begin: Callable[..., Any]):
+    process = begin(
         WORLD
         + f"""
 store = Store.create({str(tmp_path / "s")!r}, Spec({{"pixels": (64, 64, 3)}}, 1))
@@ -302,12 +290,11 @@ while True:
     print(len(store), flush=True)
 """
     )
-    assert process.stdout is not None
     told = 0
     while told < 100:
-        told = int(process.stdout.readline())
-    process.send_signal(signal.SIGKILL)
-    rest, _ = process.communicate()
+        told = int(process.output.readline())
+    process.kill()
+    _, rest = process.end()
     told = int(rest.split()[-1]) if rest.split() else told
     store = Store.open(tmp_path / "s")
     assert told <= len(store) <= told + 20  # the last may have been committed but not yet announced
@@ -316,8 +303,8 @@ while True:
         assert clip.length == 20 + i % 20 and bool((clip.obs["pixels"] == clip.length).all())
 
 
-def test_a_file_that_may_not_grow_is_reported_and_what_was_written_is_safe(tmp_path: Path):
-    process = run_python(
+def test_a_file_that_may_not_grow_is_reported_and_what_was_written_is_safe(tmp_path: Path, begin: Callable[..., Any]):
+    process = begin(
         WORLD
         + f"""
 import resource
@@ -328,7 +315,7 @@ store.add(episode(4))
 store.add(episode(50))
 """
     )
-    _, errors = process.communicate()
+    errors = process.end()[1].decode()
     assert "no space left" in errors and "the 2 episodes written before are safe" in errors
     assert [len(Store.open(tmp_path / "s")), len(list((tmp_path / "s" / "episodes").iterdir()))] == [2, 2]
 

@@ -16,6 +16,7 @@ from innerworld.data import POLICIES, About, Store, collect
 from innerworld.envs.two_rooms import TwoRoomsConfig, TwoRoomsVector
 from innerworld.envs.unseen import unseen
 from innerworld.errors import UserError
+from innerworld.evaluate import expense
 from innerworld.evaluate.exam import Answer, Exam, ExamConfig, Lab
 from innerworld.evaluate.questions.calibration import CALIBRATION
 from innerworld.evaluate.questions.cause import CAUSE
@@ -37,6 +38,11 @@ TINY: dict[str, dict[str, Any]] = {
     | {"image": "strided", "image_size": 8},
 }
 Sit = Callable[..., Exam]
+
+
+@pytest.fixture(autouse=True)
+def once_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expense, "MOST", 1)
 
 
 @pytest.fixture(scope="module")
