@@ -77,6 +77,13 @@ def test_ranks_are_of_questions_that_everybody_answered(results: Results) -> Non
     assert all(math.isnan(rank) for rank in ranks(Results(results.plan, nothing, {})).values())
 
 
+def test_who_could_not_be_taught_takes_no_rank_from_the_others(results: Results) -> None:
+    without = {key: Found(failure="no") if key[0] == "good" else found for key, found in results.answers.items()}
+    told = ranks(Results(results.plan, without, {}))
+    assert told["poor"] == 1.0 and math.isnan(told["good"])
+    assert overview(Results(results.plan, without, {})).rows[0][0] == "poor"
+
+
 def test_equals_share_a_rank(results: Results) -> None:
     same = {key: Found({"probe_r2": 0.5}) for key in results.answers if key[3] == "probing"}
     assert ranks(Results(results.plan, same, {})) == {"good": 1.5, "poor": 1.5}

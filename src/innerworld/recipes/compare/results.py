@@ -63,9 +63,16 @@ class Results:
         values = self.values(entry, question, metric)
         return estimate(values if worlds is None else {world: values[world] for world in worlds})
 
+    def ranked(self) -> list[str]:
+        """Whose answers are not all failures: an entry that could not be taught must not take their rank from the
+        others."""
+        names = [entry.name for entry in self.plan.entries]
+        told = {name: [found for key, found in self.answers.items() if key[0] == name] for name in names}
+        return [name for name, founds in told.items() if not founds or not all(found.failure for found in founds)]
+
     def common(self, question: str) -> list[str]:
-        """The worlds on which everybody has the headline."""
-        found = [self.values(entry.name, question, QUESTIONS[question].headline) for entry in self.plan.entries]
+        """The worlds on which all that are ranked have the headline."""
+        found = [self.values(name, question, QUESTIONS[question].headline) for name in self.ranked()]
         return [world.name for world in self.plan.worlds if all(values[world.name] for values in found)]
 
     def better(self, entry: str, other: str, question: str) -> Estimate:
@@ -127,12 +134,14 @@ def read_results(plan: Plan, home: Path) -> Results:
 def ranks(results: Results) -> dict[str, float]:
     """The mean rank of each entry over the questions that everybody answered, best first; NaN: there is none.
 
-    Of a question the worlds count on which everybody has its headline, or who is asked less would have it easier.
+    Of a question the worlds count on which everybody has its headline, or who is asked less would have it easier. Who
+    failed in everything has no rank, and is not waited for.
     """
     placed: dict[str, list[float]] = {entry.name: [] for entry in results.plan.entries}
+    ranked = results.ranked()
     for name in results.plan.questions:
-        common = results.common(name)
-        found = {entry: results.headline(entry, name, common).value for entry in placed} if common else {}
+        common = results.common(name) if ranked else []
+        found = {entry: results.headline(entry, name, common).value for entry in ranked} if common else {}
         sign = -1 if QUESTIONS[name].higher else 1
         for entry, value in found.items():
             ahead = sum(sign * other < sign * value for other in found.values())

@@ -44,7 +44,7 @@ def overview(results: Results) -> Table:
     columns = ["who", "mean rank", *(f"{name}{arrow(name)}" for name in plan.questions)]
     note = (
         f"{sure(plan.seeds)} ↑ more is better, ↓ less is; what each number is stands at its question. The mean rank is "
-        f"over the questions, and the worlds, that everybody has numbers in.{_strides(plan)}"
+        f"over the questions, and the worlds, that everybody has numbers in, but for who failed in all.{_strides(plan)}"
     )
     return Table("Who does best at what", columns, rows, note)
 
