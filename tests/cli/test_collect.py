@@ -133,7 +133,7 @@ def test_sigint_in_a_process_of_its_own(tmp_path):
     while not list(tmp_path.glob("d/shards/*.safetensors")) and process.poll() is None:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "Traceback" not in err and "are safe in" in err.splitlines()[-1]
     store = Store.open(tmp_path / "d")
@@ -152,7 +152,7 @@ def test_ctrl_c_in_a_terminal_reaches_the_worlds_of_parallel_too(tmp_path):
     assert process.stderr is not None
     assert process.stderr.readline().startswith("collect CartPole-v1")
     os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "are safe in" in err.splitlines()[-1] and "Traceback" not in err and "Warning" not in err
     assert len(Store.open(tmp_path / "d")) > 0

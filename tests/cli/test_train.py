@@ -186,7 +186,7 @@ def test_sigint_in_a_process_of_its_own(tmp_path):
     while not (log.exists() and log.stat().st_size) and process.poll() is None:
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    _, err = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "Traceback" not in err and "continue with --resume" in err.splitlines()[-1]
     done = checkpoint.read_header(tmp_path / "r").step

@@ -148,7 +148,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path: Path) -> None:
 def test_a_script_without_a_guard_is_told_so(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text("from innerworld.cluster import Local\nprint(Local(1, retries=1).map(abs, [1]))\n")
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, timeout=300)
     assert done.returncode != 0
     assert 'must begin its work under if __name__ == "__main__"' in done.stderr
 
