@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from multiprocessing import forkserver
 from pathlib import Path
@@ -22,6 +23,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("any machine")
 
+PATIENCE_S = 900.0  # with a process, on a machine that is busy
 FORKS = "forkserver" in multiprocessing.get_all_start_methods()
 FRESH = multiprocessing.get_context("forkserver" if FORKS else "spawn")
 HEAVY = ["gymnasium", "numpy", "pydantic", "pytest", "torch", "torch._dynamo"]  # not innerworld: it is imported anew
@@ -55,9 +57,17 @@ class Begun:
         self.process.kill()
 
     def end(self) -> tuple[int, bytes]:
-        """Wait for it: its exit code, minus the signal where one ended it, and what it printed that nobody has read."""
+        """Wait for it: its exit code, minus the signal where one ended it, and what it printed that nobody has read.
+
+        One that hangs is killed, or the suite would hang with it and nobody would know where.
+        """
+        watchdog = threading.Timer(PATIENCE_S, self.kill)
+        watchdog.daemon = True
+        watchdog.start()
         rest = self.output.read()
         self.process.join()
+        watchdog.cancel()
+        watchdog.join()
         code = self.process.exitcode
         assert code is not None
         return code, rest

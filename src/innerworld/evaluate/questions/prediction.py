@@ -13,7 +13,7 @@ from innerworld.evaluate.judge import fit_probe
 from innerworld.evaluate.prediction import prediction
 from innerworld.evaluate.probing import linear_probe
 from innerworld.types import Clip
-from innerworld.world import WorldModel, flatten
+from innerworld.world import WorldModel, at, flatten
 
 RATIOS = {"Latents": "energy_ratio", "Pixels": "pixel_ratio"}
 OTHERS = {"state_r2_still": "standing still", "state_r2_linear": "linear model"}
@@ -57,9 +57,7 @@ def foreseen(
     """
     model.eval()
     longest = max(horizons)
-    state = model.encode(clip.at(0))
-    for t in range(context):
-        state = model.encode(clip.at(t + 1), state, clip.action[:, t])
+    state = at(model.watch(clip.cut(0, context)), context)
     imagined = flatten(model.imagine(state, clip.action[:, None, context : context + longest]), 3)
     guess = (model.features(imagined).double() @ weights + intercept).unflatten(0, (-1, longest))  # b h k
     true = clip.obs["state"][:, context:].double()  # b h+1 k
