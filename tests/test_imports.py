@@ -64,6 +64,7 @@ EXCEPTIONS = {
     ("models/codec_config.py", "checkpoint"): "a tokenizer that is borrowed is that of a run",
     ("models/eyes.py", "checkpoint"): "eyes that are borrowed may be those of a run",
     ("models/hjepa.py", "checkpoint"): "the level below may be that of a run",
+    ("models/video_control.py", "checkpoint"): "a trunk that gets a control branch may be that of a run",
     ("testing/world_model.py", "checkpoint"): "the public check saves and loads the model that it is given",
 }
 LATE = {("checkpoint/header.py", "families")}  # allowed inside a function only, or importing would go round in a circle

@@ -43,7 +43,9 @@ def count(part: nn.Module) -> int:
     return sum(p.numel() for p in part.parameters())
 
 
-@pytest.mark.parametrize("words", [{"renoise": 1.0}, {"guidance": 1.5, "action_dropout": 0.1}], ids=str)
+@pytest.mark.parametrize(
+    "words", [{"renoise": 1.0}, {"guidance": 1.5, "action_dropout": 0.1}, {"context": 1.0}], ids=str
+)
 @torch.no_grad()
 def test_a_cached_roll_out_equals_one_that_computes_all_frames_anew(words: dict[str, Any]) -> None:
     """With generators, twice as far as the window: each frame is drawn knowing all that the window holds."""

@@ -2,7 +2,8 @@
 
 A codec turns what is seen into tokens; a space-time transformer takes noise from the tokens of a frame, knowing the
 frames before it and the action since. In training every frame of a clip is at a level of noise of its own, so that each
-step teaches every frame; imagining goes frame by frame, a few denoising steps each.
+step teaches every frame; imagining goes frame by frame, a few denoising steps each. With a control branch frames can be
+asked for by their edges, or by a map, as Cosmos-Transfer does (arXiv 2503.14492).
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ from innerworld.models.heads import Heads
 from innerworld.models.remembered import as_state, memory_of
 from innerworld.models.tokens import check_action
 from innerworld.models.video_config import PRESETS, VideoConfig, check
+from innerworld.models.video_control import Control, borrow, drawn
 from innerworld.models.video_parts import Denoiser, Memory, Streams, Windows
 from innerworld.nn.flow import Denoise, Flow, noise_like, sample
 from innerworld.space import room_for
 from innerworld.types import Clip, Obs, Spec, State, each
-from innerworld.world import Card, Roll, WorldModel
+from innerworld.world import Card, Roll, WorldModel, stack
 
 PAINTED = 1024  # frames painted at once to be compared
 
@@ -49,20 +51,25 @@ class Video(WorldModel):
 
     def __init__(self, config: VideoConfig, spec: Spec) -> None:
         check(config)
-        codec = Codec(config.codec, spec)
+        config, trunk = borrow(config, spec, Video)
+        codec = Codec(config.codec, drawn(config.control, spec))
         config = config.model_copy(update={"codec": codec.config})  # what is saved needs no folder of another run
         super().__init__(config, spec)
         self.codec = codec
         self.flow = Flow(config.schedule, config.prediction, config.ramp)
-        self.net = Denoiser(config, codec, spec.action)
+        self.control = None if config.control.kind == "none" else Control(config.control, spec, codec)
+        self.net = Denoiser(config, codec, spec.action, 0 if self.control is None else self.control.width)
         dim = config.backbone.dim
         self.heads = Heads(dim, config.units, config.bins, config.reward, config.continues)
+        self._known = False  # was it looked at whether a borrowed trunk is here?
+        self._begin(trunk)
 
     # ------------------------------------------------------------------ the five verbs
 
     def encode(self, obs: Obs, state: State | None = None, action: Tensor | None = None) -> State:
         if (state is None) != (action is None):
             raise UserError("encode: give both the last state and the action since, or neither")
+        self._check_trunk()
         z = self.codec.look(obs)
         if state is None or action is None:
             return self._kept(z, self.net.unknown.expand(len(z), -1), self.memory.blank(z), None)
@@ -70,10 +77,7 @@ class Video(WorldModel):
         return self._kept(z, self.net.act(action), memory_of(state), None)
 
     def predict(self, state: State, action: Tensor, rng: Generator | None = None) -> State:
-        check_action(action, self.spec)
-        act, memory = self.net.act(action), memory_of(state)
-        z = self._drawn(self.memory.denoiser(act, memory, rng), state["z"], rng)
-        return self._kept(z, act, memory, rng)
+        return self._next(state, action, rng, None)
 
     def decode(self, state: State) -> dict[str, Tensor]:
         seen = self.codec.show(state["z"])
@@ -87,8 +91,9 @@ class Video(WorldModel):
     def loss(self, clip: Clip) -> tuple[Tensor, dict[str, Tensor]]:
         """Squared error of what the network says of frames at random levels of noise (arXiv 2407.01392, alg. 1).
 
-        While a codec is taught it learns alone.
+        While a codec is taught it learns alone. Raises `UserError` where a control map is missing, or of another size.
         """
+        self._check_trunk()
         check_action(clip.action, self.spec)
         learnt = self.codec.loss(clip)
         if self.waits():
@@ -97,7 +102,8 @@ class Video(WorldModel):
         level, blank = self._levels(z)
         noise = torch.randn_like(z) * ~blank[..., None, None]
         mixed = self.flow.mix(z, noise, level)
-        out = self.net.body(self.net.enter(mixed), self.net.steer(level, self._acts(clip, drop=True)), clip.first)
+        steer = self.net.steer(level, self._acts(clip, drop=True))
+        out = self.net.body(self.net.enter(mixed), steer, clip.first, self._told(clip))
         error = (self.net.leave(out) - self.flow.target(z, noise, level)).square().mean(dim=(-2, -1))  # b t+1
         weight = torch.where(blank, 1.0, self.flow.weight(level))
         parts = {"denoise": (weight * error).mean()}
@@ -105,9 +111,43 @@ class Video(WorldModel):
         judged = self.heads.losses(out[:, 1:].mean(dim=-2), clip)  # reward[t] comes with obs[t+1]
         return total + self.heads.weighed(judged), each(Tensor.detach, parts | judged)
 
+    # ------------------------------------------------------------------ frames that are asked for
+
+    def transfer(
+        self, state: State, actions: Tensor, control: Tensor, rng: Generator | None = None, weight: float = 1.0
+    ) -> State:
+        """Imagine frames that fit their control maps: from beliefs `b ...` with actions `b h a`, states each `b h ...`.
+
+        `control` `b h y x c`, uint8 or float in [0, 1], tells of the frame that each action leads to; `maps` makes it
+        of what was seen. `weight` is how much that counts, 1 as in training; at 0 it is `predict` again and again.
+        Raises `UserError` for a model without a branch, maps of another number, size or channels, and actions that
+        are not one row for each belief.
+        """
+        if self.control is None:
+            raise UserError("this model has no control branch: train one with control.kind=edges or map")
+        if actions.ndim != 3 or not actions.shape[1] or len(actions) != len(state["z"]):
+            raise UserError(f"actions of shape {tuple(actions.shape)}, wanted ({len(state['z'])}, h, a), h at least 1")
+        told = self.control.asked(control.to(actions.device), *actions.shape[:2])
+        told = self.control.told(told, told.new_full(told.shape[:2], weight))
+        states = []
+        for t in range(actions.shape[1]):
+            state = self._next(state, actions[:, t], rng, told[:, t])
+            states.append(self.bare(state))
+        return stack(states)
+
+    def maps(self, obs: Obs) -> Tensor:
+        """The control maps of what was seen, each sensor `... y x c`: `... y x c` in [0, 1].
+
+        Raises `UserError` for a model without a branch, and where the sensor is missing.
+        """
+        if self.control is None:
+            raise UserError("this model has no control branch, so nothing tells it of a map")
+        return self.control.maps(obs)
+
     # ------------------------------------------------------------------ faster, and smaller
 
     def watch(self, clip: Clip) -> State:
+        self._check_trunk()
         z = self.codec.look(clip.obs)
         check_action(clip.action, self.spec)
         made, memory = self.memory.along(z, self._acts(clip), clip.first)
@@ -152,7 +192,8 @@ class Video(WorldModel):
         return {}
 
     def prepare(self, clip: Clip) -> None:
-        self.codec.prepare(clip)
+        if not self.settings.control.origin:  # a borrowed trunk knows its own tokens only
+            self.codec.prepare(clip)
 
     def waits(self) -> bool:
         return not self.codec.settled
@@ -171,13 +212,20 @@ class Video(WorldModel):
     def settings(self) -> VideoConfig:
         return cast(VideoConfig, self.config)
 
+    def _next(self, state: State, action: Tensor, rng: Generator | None, told: Tensor | None) -> State:
+        """The belief after an action, of a frame that is told `b s m`, or nothing."""
+        check_action(action, self.spec)
+        act, memory = self.net.act(action), memory_of(state)
+        z = self._drawn(self.memory.denoiser(act, memory, rng, told), state["z"], rng)
+        return self._kept(z, act, memory, rng, told)
+
     def _drawn(self, denoise: Denoise, like: Tensor, rng: Generator | None) -> Tensor:
         """The tokens of the next frame."""
         steps = 1 if rng is None and self.settings.blank else self.settings.steps
         return sample(self.flow, denoise, noise_like(like, rng), steps)
 
-    def _kept(self, z: Tensor, act: Tensor, memory: State, rng: Generator | None) -> State:
-        made, memory = self.memory.keep(z, act, memory, rng)
+    def _kept(self, z: Tensor, act: Tensor, memory: State, rng: Generator | None, told: Tensor | None = None) -> State:
+        made, memory = self.memory.keep(z, act, memory, rng, told)
         return {"z": z, "made": made} | as_state(memory)
 
     def _acts(self, clip: Clip, drop: bool = False) -> Tensor:
@@ -190,6 +238,19 @@ class Video(WorldModel):
             known &= torch.rand_like(known, dtype=acts.dtype) >= self.settings.action_dropout
         acts = torch.where(known[..., None], acts, self.net.unknown)
         return torch.cat([self.net.unknown.expand(len(acts), 1, -1), acts], dim=1)
+
+    def _told(self, clip: Clip) -> Tensor | None:
+        """What a branch is told of each frame of a clip, `b t+1 s m`; in training of some from a random moment on."""
+        if self.control is None:
+            return None
+        maps = self.control.maps(clip.obs)
+        (b, f), device = maps.shape[:2], maps.device
+        shown = torch.ones(b, f, dtype=torch.bool, device=device)
+        if self.training and self.settings.control.late:
+            moment = torch.randint(f + 1, (b, 1), device=device)
+            late = torch.rand(b, 1, device=device) < self.settings.control.late
+            shown = ~late | (torch.arange(f, device=device) >= moment)
+        return self.control.told(maps, shown.to(maps.dtype))
 
     def _levels(self, z: Tensor) -> tuple[Tensor, Tensor]:
         """Levels `b f` at which frames are learnt, and which of them are guessed from nothing."""
@@ -204,9 +265,33 @@ class Video(WorldModel):
     def _apart(self, z: Tensor, goal: Tensor) -> Tensor:
         """The energy of tokens `b s d`."""
         seen, wanted = self.codec.show(z), self.codec.show(goal)
-        apart = [(seen[name] - wanted[name]).square().flatten(1) for name in self.spec.images()]
+        apart = [(seen[name] - wanted[name]).square().flatten(1) for name in self.codec.images]
         energy = torch.cat(apart, dim=1).mean(dim=1) if apart else z.new_zeros(len(z))
         pictures = sum(y * x for y, x in self.codec.grids)
         if pictures < self.codec.s:
             energy = energy + (z - goal)[:, pictures:].square().mean(dim=(1, 2))
         return energy
+
+    def _begin(self, trunk: Video | None) -> None:
+        """As the trunk's run left it, where one is named, with a branch that copies it; and what is held still."""
+        control, side = self.settings.control, self.net.body.side
+        if control.origin:
+            self.lent: Tensor
+            self.register_buffer("lent", torch.tensor(int(trunk is not None), dtype=torch.uint8))
+        if trunk is not None and side is not None:
+            self.load_state_dict(self.state_dict() | trunk.state_dict())
+            side.copy(list(self.net.body.blocks), self.net.body.by)
+        if side is not None and not control.train_trunk:
+            self.requires_grad_(False)
+            side.requires_grad_(True)
+
+    def _check_trunk(self) -> None:
+        """A borrowed trunk is never replaced by one of drawn weights."""
+        origin = self.settings.control.origin
+        if origin and not self._known:
+            if not bool(self.lent):
+                raise UserError(
+                    "the trunk is missing, its weights are not here: load this model from its checkpoint, or give "
+                    f"control.trunk={origin}"
+                )
+            self._known = True

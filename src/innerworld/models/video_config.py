@@ -1,4 +1,4 @@
-"""The settings of `Video`: Diffusion Forcing, Oasis, toy-wm, Sora and Astra are values of them."""
+"""The settings of `Video`: Diffusion Forcing, Oasis, toy-wm, Sora, Astra and Cosmos-Transfer are values of them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,38 @@ from innerworld.nn.flow import Prediction, Schedule
 from innerworld.nn.space_time import SpaceTimeConfig
 
 
+class ControlConfig(Config):
+    """What is read from the run `trunk` is written into the model's other fields, and its weights belong to the model
+    from then on: a saved model needs no other folder."""
+
+    kind: Literal["none", "edges", "map"] = Field(
+        default="none",
+        description="what frames may be told by a side branch: edges (found in the frames themselves), or a picture"
+        " sensor that is a map (segmentation, depth), which is then not predicted",
+    )
+    sensor: str = Field(default="", description="edges: the picture that has them (none: the first); map: its sensor")
+    threshold: float = Field(
+        default=0.1, description="edges: contrast above which there is one, in [0, 1]; 0: contrast itself", ge=0, lt=1
+    )
+    copies: int = Field(default=2, description="blocks of the trunk that the branch copies, evenly spread", ge=1)
+    late: float = Field(
+        default=0.5,
+        description="share of clips that are shown their maps from a random moment on only, as after frames that were"
+        " seen; the others all of them",
+        ge=0,
+        le=1,
+    )
+    trunk: str | None = Field(
+        default=None, description="the run of a trained video model to begin from; it says all settings but control"
+    )
+    train_trunk: bool = Field(default=True, description="does the trunk learn, too? Transfer teaches its branch only")
+    origin: str = Field(default="", description="where a borrowed trunk came from; only told")
+
+
 class VideoConfig(Config):
     codec: CodecConfig = Field(default=CodecConfig(), description="what makes tokens of what is seen")
     backbone: SpaceTimeConfig = Field(default=SpaceTimeConfig(), description="the transformer that takes noise away")
+    control: ControlConfig = Field(default=ControlConfig(), description="what frames are told beside actions")
     noise: Literal["per_frame", "history", "shared"] = Field(
         default="per_frame",
         description="levels in training: each frame its own (Diffusion Forcing), frames before some moment little noise"
@@ -64,7 +93,14 @@ class VideoConfig(Config):
 
 def check(config: VideoConfig) -> None:
     """Raise `UserError` for settings that do not fit together."""
-    backbone = config.backbone
+    backbone, control = config.backbone, config.control
+    begun = control.trunk is not None or control.origin
+    if control.kind == "none" and begun:
+        raise UserError("control.trunk is what a control branch is put on: choose control.kind=edges or map")
+    if not control.train_trunk and not begun:
+        raise UserError(
+            "control.train_trunk=false holds a trunk still that was never taught: name its run, control.trunk"
+        )
     if backbone.steering == "none":
         raise UserError("backbone.steering=none: noise and action come in by it, choose adaln or token")
     if backbone.causal == (config.noise == "shared"):
@@ -121,5 +157,7 @@ PRESETS: dict[str, Config] = {
         reward=0,
         continues=0,
     ),
+    # Cosmos-Transfer's branch on the smallest trunk; with control.trunk and control.train_trunk=false on a trained one.
+    "transfer": VideoConfig(control=ControlConfig(kind="edges"), reward=0, continues=0),
     "astra": VideoConfig(noise="history", experts=3, action_dropout=0.1, guidance=1.5, reward=0, continues=0),
 }

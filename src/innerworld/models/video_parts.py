@@ -22,11 +22,13 @@ from innerworld.types import State, each
 class Denoiser(nn.Module):
     """Frames of tokens at levels of noise, and the actions that led to them → what the flow asks for.
 
-    An action that is not known (at an episode's first frame, or dropped) is a vector of its own.
+    An action that is not known (at an episode's first frame, or dropped) is a vector of its own. Where tokens are
+    `told` so many numbers more, a side branch reads them.
     """
 
-    def __init__(self, config: VideoConfig, codec: Codec, action: int) -> None:
+    def __init__(self, config: VideoConfig, codec: Codec, action: int, told: int = 0) -> None:
         super().__init__()
+        self.told = told
         dim, pictures = config.backbone.dim, sum(y * x for y, x in codec.grids)
         self.enter, self.leave = nn.Linear(codec.width, dim), nn.Linear(dim, codec.width)
         nn.init.zeros_(self.leave.weight)
@@ -36,7 +38,8 @@ class Denoiser(nn.Module):
             self.experts = nn.ModuleList(nn.Linear(action, dim) for _ in range(config.experts))
             self.choice = nn.Linear(action, config.experts) if config.experts > 1 else None
         self.unknown = nn.Parameter(torch.randn(dim) * 0.02)
-        self.body = SpaceTime(config.backbone, codec.grids, dim, codec.s - pictures)
+        copies = config.control.copies if told else 0
+        self.body = SpaceTime(config.backbone, codec.grids, dim, codec.s - pictures, copies, told)
 
     def act(self, action: Tensor) -> Tensor:
         """Actions `... a` → vectors `... e`. Beyond [-1, 1] they are cut, as a world's are."""
@@ -50,7 +53,10 @@ class Denoiser(nn.Module):
 
 
 class Memory(ABC):
-    """What `Video` remembers of the frames so far: tensors `r ...` of constant shapes."""
+    """What `Video` remembers of the frames so far: tensors `r ...` of constant shapes.
+
+    `told` `r s m` is what a branch reads of a frame (`video_control.py`); none: nothing.
+    """
 
     def __init__(self, config: VideoConfig, flow: Flow, net: Denoiser) -> None:
         self.config, self.flow, self.net = config, flow, net
@@ -60,11 +66,13 @@ class Memory(ABC):
         """Before any frame; for tokens like `r s d`."""
 
     @abstractmethod
-    def keep(self, z: Tensor, act: Tensor, memory: State, rng: Generator | None) -> tuple[Tensor, State]:
+    def keep(
+        self, z: Tensor, act: Tensor, memory: State, rng: Generator | None, told: Tensor | None = None
+    ) -> tuple[Tensor, State]:
         """A finished frame `r s d` and the action before it `r e` → what is made of it, `r e`, and the memory then."""
 
     @abstractmethod
-    def denoiser(self, act: Tensor, memory: State, rng: Generator | None) -> Denoise:
+    def denoiser(self, act: Tensor, memory: State, rng: Generator | None, told: Tensor | None = None) -> Denoise:
         """What takes the noise from the next frame."""
 
     @abstractmethod
@@ -114,13 +122,15 @@ class Streams(Memory):
     def blank(self, z: Tensor) -> State:
         return self.net.body.blank(len(z), z)
 
-    def keep(self, z: Tensor, act: Tensor, memory: State, rng: Generator | None) -> tuple[Tensor, State]:
+    def keep(
+        self, z: Tensor, act: Tensor, memory: State, rng: Generator | None, told: Tensor | None = None
+    ) -> tuple[Tensor, State]:
         x, level = self._remembered(z, rng)
-        out, memory = self.net.body.keep(self.net.enter(x), self.net.steer(level, act), memory)
+        out, memory = self.net.body.keep(self.net.enter(x), self.net.steer(level, act), memory, told)
         return out.mean(dim=-2), memory
 
-    def denoiser(self, act: Tensor, memory: State, rng: Generator | None) -> Denoise:
-        return self._denoiser(lambda x, steer: self.net.body.peek(x, steer, memory), act)
+    def denoiser(self, act: Tensor, memory: State, rng: Generator | None, told: Tensor | None = None) -> Denoise:
+        return self._denoiser(lambda x, steer: self.net.body.peek(x, steer, memory, told), act)
 
     def along(self, z: Tensor, acts: Tensor, first: Tensor | None) -> tuple[Tensor, State]:
         x, level = self._remembered(z, None)
@@ -159,29 +169,37 @@ class _Rolling:
 
 
 class Windows(Memory):
-    """Of a network that is not causal: the last `window - 1` frames `r w-1 s d`, the vectors of the actions before them
-    and how many there are (`age`). The level is one for all, so what was before is brought to the next frame's."""
+    """Of a network that is not causal: the last `window - 1` frames `r w-1 s d`, the vectors of the actions before
+    them, with a branch what they were `told`, and how many there are (`age`). The level is one for all, so what was
+    before is brought to the next frame's."""
 
     def blank(self, z: Tensor) -> State:
         w = self.config.backbone.window - 1
         frames, acts = z.new_zeros(len(z), w, *z.shape[1:]), z.new_zeros(len(z), w, self.config.backbone.dim)
-        return {"frames": frames, "acts": acts, "age": torch.zeros(len(z), dtype=torch.long, device=z.device)}
+        age = torch.zeros(len(z), dtype=torch.long, device=z.device)
+        return {"frames": frames, "acts": acts, "age": age} | self._untold(len(z), w, z)
 
-    def keep(self, z: Tensor, act: Tensor, memory: State, rng: Generator | None) -> tuple[Tensor, State]:
+    def keep(
+        self, z: Tensor, act: Tensor, memory: State, rng: Generator | None, told: Tensor | None = None
+    ) -> tuple[Tensor, State]:
         frames = torch.cat([memory["frames"][:, 1:], z[:, None]], dim=1)
         acts = torch.cat([memory["acts"][:, 1:], act[:, None]], dim=1)
-        memory = {"frames": frames, "acts": acts, "age": (memory["age"] + 1).clamp(max=frames.shape[1])}
+        age = (memory["age"] + 1).clamp(max=frames.shape[1])
+        memory = {"frames": frames, "acts": acts, "age": age} | each(
+            lambda value: value[:, 1:], self._telling(memory, told, z)
+        )
         return self._made(memory, rng), memory
 
-    def denoiser(self, act: Tensor, memory: State, rng: Generator | None) -> Denoise:
+    def denoiser(self, act: Tensor, memory: State, rng: Generator | None, told: Tensor | None = None) -> Denoise:
         before, noise = memory["frames"], noise_like(memory["frames"], rng)
+        more = self._telling(memory, told, act).get("told")
         first = self._first(memory["age"], before.shape[1] + 1)
 
         def clean(x: Tensor, level: Tensor, act: Tensor) -> Tensor:
             levels = level[:, None].expand(-1, before.shape[1] + 1)
             frames = torch.cat([self.flow.mix(before, noise, levels[:, 1:]), x[:, None]], dim=1)
             acts = torch.cat([memory["acts"], act[:, None]], dim=1)
-            out = self.net.body(self.net.enter(frames), self.net.steer(levels, acts), first)
+            out = self.net.body(self.net.enter(frames), self.net.steer(levels, acts), first, more)
             return self.flow.clean(self.net.leave(out[:, -1]), x, level)
 
         return self._guided(clean, act)
@@ -191,6 +209,7 @@ class Windows(Memory):
         now = torch.arange(f, device=z.device)
         begin = begins(first, r, f, z.device)
         memory = {"frames": _windows(z, w), "acts": _windows(acts, w), "age": (now + 1 - begin).clamp(max=w)}
+        memory |= each(lambda value: value.expand(r, f, *value.shape[1:]), self._untold(1, w, z))
         made = self._made(each(lambda value: value.flatten(0, 1), memory), None)
         return made.unflatten(0, (r, f)), memory
 
@@ -204,8 +223,17 @@ class Windows(Memory):
     def _made(self, memory: State, rng: Generator | None) -> Tensor:
         x, level = self._remembered(memory["frames"], rng)
         first = self._first(memory["age"], x.shape[1])
-        out = self.net.body(self.net.enter(x), self.net.steer(level, memory["acts"]), first)
+        out = self.net.body(self.net.enter(x), self.net.steer(level, memory["acts"]), first, memory.get("told"))
         return out[:, -1].mean(dim=-2)
+
+    def _untold(self, r: int, frames: int, like: Tensor) -> State:
+        """Frames of which a branch was told nothing; without a branch no entry."""
+        return {"told": like.new_zeros(r, frames, self.net.body.s, self.net.told + 1)} if self.net.told else {}
+
+    def _telling(self, memory: State, told: Tensor | None, like: Tensor) -> State:
+        """What the frames remembered were told, and the next one, `r w s m`; without a branch no entry."""
+        now = self._untold(len(like), 1, like) if told is None else {"told": told[:, None]}
+        return {name: torch.cat([memory[name], value], dim=1) for name, value in now.items()}
 
     def _first(self, age: Tensor, f: int) -> Tensor:
         """Where in `f` frames those of which there are so many begin, `r f`: what is before them is not seen."""

@@ -7,8 +7,7 @@ that is not finished yet, as every denoising step does, `keep` at one that is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Sequence
 from typing import Literal, cast
 
 import torch
@@ -25,22 +24,22 @@ from innerworld.nn.rotary import Turn
 from innerworld.nn.space_time_parts import (
     Block,
     Branch,
+    Layers,
     Through,
     look,
     norm_before,
+    part_steers,
     place_turn,
     shifted,
+    steers_of,
     time_turn,
     waves,
 )
+from innerworld.nn.space_time_side import Side
 
 Memory = dict[str, Tensor]
 """Keys and values of the last `window - 1` frames, each `r s layer head window-1 d`, newest last; `age` `r`, how many
 of them are filled; `time` `r`, the index of the next frame."""
-
-
-Layers = list[tuple[Tensor, Tensor]]
-"""Keys and values of new frames, each `r s head f d`, of each layer that attends through time."""
 
 
 class SpaceTimeConfig(Config):
@@ -68,10 +67,20 @@ class SpaceTime(nn.Module):
     """Frames `r f s d` → `r f s d`, each steered by a vector `r f e` where `steer` is its width.
 
     Tokens of a frame are those of the pictures' `grids`, in this order, and `beside` others. Time is rotary, so nothing
-    caps the length of a stream. Raises `UserError` for sizes that do not fit.
+    caps the length of a stream. With `copies` there is a side branch of so many copied blocks (`space_time_side.py`),
+    where frames may be `told` more: `r f s told+1`, the last number how much the branch's answer counts. What is not
+    told leaves the frames as they would be without a branch. Raises `UserError` for sizes that do not fit.
     """
 
-    def __init__(self, config: SpaceTimeConfig, grids: Sequence[Grid], steer: int = 0, beside: int = 0) -> None:
+    def __init__(
+        self,
+        config: SpaceTimeConfig,
+        grids: Sequence[Grid],
+        steer: int = 0,
+        beside: int = 0,
+        copies: int = 0,
+        told: int = 0,
+    ) -> None:
         super().__init__()
         _check(config, steer)
         self.config = config
@@ -104,15 +113,19 @@ class SpaceTime(nn.Module):
             gains = torch.zeros(shares, config.dim)
             gains[1:-2:3] = gains[-1] = 1.0
             self.by.bias.data.copy_(gains.flatten())
+        self.side = Side(list(self.blocks), self.by, config.dim, copies, told) if copies else None
+        self.layers += 0 if self.side is None else self.side.layers
 
     # ------------------------------------------------------------------ whole clips
 
-    def forward(self, x: Tensor, steer: Tensor | None = None, first: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, steer: Tensor | None = None, first: Tensor | None = None, told: Tensor | None = None
+    ) -> Tensor:
         """All frames of clips; where an episode begins (`first` `r f`) frames see nothing before it.
 
         Raises `UserError` for frames of another size, and for more than `window` of them where it is not causal.
         """
-        return self._clip(x, steer, first)[0]
+        return self._clip(x, steer, first, told)[0]
 
     def trace(self, x: Tensor, steer: Tensor | None = None, first: Tensor | None = None) -> tuple[Tensor, Memory]:
         """`forward`, and the memories after each frame, as `keep` gives them: each `r f ...`, without gradients.
@@ -121,7 +134,7 @@ class SpaceTime(nn.Module):
         """
         self._streams()
         r, f = x.shape[:2]
-        out, layers = self._clip(x, steer, first)
+        out, layers = self._clip(x, steer, first, None)
         after = torch.arange(1, f + 1, device=x.device)
         age = (after - begins(first, r, f, x.device)).clamp(max=self.config.window - 1)
         memory = {name: self._windows(of) for name, of in _stacked(layers).items()}
@@ -137,17 +150,19 @@ class SpaceTime(nn.Module):
         clocks = {name: torch.zeros(r, dtype=torch.long, device=like.device) for name in ("age", "time")}
         return {"keys": like.new_zeros(shape), "values": like.new_zeros(shape)} | clocks
 
-    def peek(self, x: Tensor, steer: Tensor | None, memory: Memory) -> Tensor:
+    def peek(self, x: Tensor, steer: Tensor | None, memory: Memory, told: Tensor | None = None) -> Tensor:
         """What comes of a frame `r s d` after those remembered; it is not kept."""
-        return self.ahead(x[:, None], None if steer is None else steer[:, None], memory)[:, 0]
+        return self.ahead(x[:, None], _one(steer), memory, _one(told))[:, 0]
 
-    def ahead(self, x: Tensor, steer: Tensor | None, memory: Memory) -> Tensor:
+    def ahead(self, x: Tensor, steer: Tensor | None, memory: Memory, told: Tensor | None = None) -> Tensor:
         """What comes of several frames `r f s d` after those remembered; they are not kept."""
-        return self._after(x, steer, memory)[0]
+        return self._after(x, steer, memory, told)[0]
 
-    def keep(self, x: Tensor, steer: Tensor | None, memory: Memory) -> tuple[Tensor, Memory]:
+    def keep(
+        self, x: Tensor, steer: Tensor | None, memory: Memory, told: Tensor | None = None
+    ) -> tuple[Tensor, Memory]:
         """What comes of a frame `r s d`, and the memory with it. What was given is not changed."""
-        out, layers = self._after(x[:, None], None if steer is None else steer[:, None], memory)
+        out, layers = self._after(x[:, None], _one(steer), memory, _one(told))
         kept = {}
         for name, new in _stacked(layers).items():
             grown = torch.cat([memory[name], new.to(memory[name].dtype)], dim=4)
@@ -168,7 +183,9 @@ class SpaceTime(nn.Module):
 
     # ------------------------------------------------------------------ below
 
-    def _clip(self, x: Tensor, steer: Tensor | None, first: Tensor | None) -> tuple[Tensor, Layers]:
+    def _clip(
+        self, x: Tensor, steer: Tensor | None, first: Tensor | None, told: Tensor | None
+    ) -> tuple[Tensor, Layers]:
         f, config = x.shape[1], self.config
         if not config.causal and f > config.window:
             raise UserError(
@@ -183,9 +200,9 @@ class SpaceTime(nn.Module):
         def through(_: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
             return look(q, k, v, seen, causal=plain and f > 1)
 
-        return self._run(x, steer, by, through)
+        return self._run(x, steer, by, through, told)
 
-    def _after(self, x: Tensor, steer: Tensor | None, memory: Memory) -> tuple[Tensor, Layers]:
+    def _after(self, x: Tensor, steer: Tensor | None, memory: Memory, told: Tensor | None) -> tuple[Tensor, Layers]:
         """Frames `r f s d` after a memory."""
         if len(x) != len(memory["age"]):
             raise UserError(f"{len(x)} rows of frames with a memory of {len(memory['age'])}: give each row its own")
@@ -206,21 +223,27 @@ class SpaceTime(nn.Module):
             k = torch.cat([keys[:, :, layer].to(k.dtype), k], dim=3)
             return look(q, k, torch.cat([values[:, :, layer].to(v.dtype), v], dim=3), seen)
 
-        return self._run(x, steer, by, through)
+        return self._run(x, steer, by, through, told)
 
-    def _run(self, x: Tensor, steer: Tensor | None, by: Turn, through: Through) -> tuple[Tensor, Layers]:
-        """The blocks; `through` says how a layer's places look through time."""
+    def _run(
+        self, x: Tensor, steer: Tensor | None, by: Turn, through: Through, told: Tensor | None = None
+    ) -> tuple[Tensor, Layers]:
+        """The branch, then the blocks; `through` says how a layer's places look through time."""
         place = None if self.cos is None or self.sin is None else (self.cos, self.sin)
-        steers: Iterator[Tensor] | None = None
-        if self.by is not None and steer is not None:
-            steers = iter(self.by(steer).unsqueeze(-2).split(self.config.dim, dim=-1))
         layers: Layers = []
-        for block in self.blocks:
-            block = cast(Block, block)
-            own = [None if steers is None else list(islice(steers, 3)) for _ in range(block.parts)]
-            x, found = block(x, own, place, by, through, len(layers))
+        added = {}
+        if self.side is None and told is not None:
+            raise UserError("frames are told more, but this transformer has no branch for it: make it with copies")
+        if self.side is not None:
+            told = told if told is None or self.token is None else F.pad(told, (0, 0, 1, 0))
+            added = self.side(x, told, steer, place, by, through, layers)
+        steers = steers_of(self.by, steer, self.config.dim)
+        for i, block in enumerate(self.blocks):
+            x, found = block(x, part_steers(steers, cast(Block, block).parts), place, by, through, len(layers))
             if found is not None:
                 layers.append(found)
+            if i in added:
+                x = x + added[i]
         x = shifted(self.finish(x), None if steers is None else list(steers))
         return (x if self.token is None else x[:, :, 1:]), layers
 
@@ -293,6 +316,11 @@ class Rolling:
             return self.branches[layer].look(q, k, v, keep)
 
         return self.net._run(x, steer, by, through)[0][:, 0]
+
+
+def _one(of: Tensor | None) -> Tensor | None:
+    """What belongs to a frame, `r ...`, as that of a clip of one."""
+    return None if of is None else of[:, None]
 
 
 def _stacked(layers: Layers) -> dict[str, Tensor]:

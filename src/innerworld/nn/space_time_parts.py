@@ -5,7 +5,8 @@ DiT's blocks (arXiv 2212.09748) over frames of many tokens; `r f s d` are rows, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 
 import torch
 from einops import rearrange
@@ -20,6 +21,9 @@ from innerworld.nn.rotary import Turn, grid_positions, rotate, turn
 
 Through = Callable[[int, Tensor, Tensor, Tensor], Tensor]
 """How places look through time: a layer's number, q, k and v, each `r s head f d` → what they saw, likewise."""
+
+Layers = list[tuple[Tensor, Tensor]]
+"""Keys and values of new frames, each `r s head f d`, of each layer that attends through time."""
 
 
 class Block(nn.Module):
@@ -62,6 +66,16 @@ class Block(nn.Module):
 
 Steer = Sequence[Tensor] | None
 """Shift, scale and gate of a part, each `r f 1 d`, 0, 1 and 0 at the start; none: as it is."""
+
+
+def steers_of(by: nn.Linear | None, steer: Tensor | None, dim: int) -> Iterator[Tensor] | None:
+    """What `by` makes of the frames' vectors `r f e`: three tensors `r f 1 d` for each part in turn."""
+    return None if by is None or steer is None else iter(by(steer).unsqueeze(-2).split(dim, dim=-1))
+
+
+def part_steers(steers: Iterator[Tensor] | None, parts: int) -> list[Steer]:
+    """The next of them, for the parts of one block."""
+    return [None if steers is None else list(islice(steers, 3)) for _ in range(parts)]
 
 
 def norm_before(dim: int, steered: bool) -> nn.LayerNorm:
