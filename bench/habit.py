@@ -1,12 +1,14 @@
 """Mode-2 taught to Mode-1 in two rooms: goals reached and milliseconds per action, of a habit, its search, and both.
 
-Each run is a folder with a `jepa` as `innerworld demo` teaches it. Its habit is distilled on goals from episodes that
+Each run is a folder with a `jepa` as `innerworld demo` teaches it, or of another world with goals: then `--control` has
+the keys of `innerworld evaluate` that differ from the demo's. Its habit is distilled on goals from episodes that
 the model learnt from; then all try the same goals from held-out episodes with the demo's planner. The time of an action
 is CPU time of one thread, looking and believing included, of one world alone (`--alone` goals); that of a decision is
 what reacting or searching takes of it. What is done already is not done again.
 
     python bench/habit.py --runs runs/demo0 runs/demo1 runs/demo2 --folder runs/habits
     python bench/habit.py --runs runs/demo0 --folder runs/tried --set rounds=2 hindsight=3 habit.loss=absolute
+    python bench/habit.py --runs runs/pusht0 --folder runs/tried --control goals=one_episode goal_offset=25
 """
 
 from __future__ import annotations
@@ -49,6 +51,9 @@ def main() -> None:
     parser.add_argument("--goals", type=int, default=100)
     parser.add_argument("--alone", type=int, default=5, help="goals by which the time of an action is measured")
     parser.add_argument("--actors", nargs="+", default=list(ACTORS), choices=ACTORS)
+    parser.add_argument(
+        "--control", nargs="*", default=[], metavar="KEY=VALUE", help="how goals are drawn and searched"
+    )
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="of the distillation")
     flags = parser.parse_args()
     torch.set_num_threads(1)
@@ -66,12 +71,13 @@ class Trial:
         self.folder, self.seed, self.flags = folder, seed, flags
         self.model, taught, self.store = load_learner(run / "jepa")
         self.learn, self.held_out = episodes(taught, self.store)
-        self.control = two_rooms(seed).control
+        self.control = override(two_rooms(seed).control, flags.control)
         folder.mkdir(parents=True, exist_ok=True)
 
     def results(self) -> dict[str, dict[str, list[float]]]:
         taught = self.distilled()
-        tasks = draw_goals(self.store, self.held_out, goal_worlds(self.store, self.flags.goals), self.seed)
+        worlds = goal_worlds(self.store, self.flags.goals)
+        tasks = draw_goals(self.store, self.held_out, worlds, self.seed, self.control)
         return {name: self.tried(name, tasks, taught) for name in self.flags.actors}
 
     def distilled(self) -> Distilled:

@@ -19,7 +19,7 @@ from innerworld.agent.configurator.tasks import Task
 from innerworld.agent.modules import Actor
 from innerworld.config import build
 from innerworld.data import POLICIES, spec_of_skip
-from innerworld.evaluate.control import Tasks, play_policy
+from innerworld.evaluate.control import Tasks, play_policy, play_shown
 from innerworld.plan import Planner, cold, generators, shift
 from innerworld.policy.habit import Habit
 from innerworld.recipes.goals import draw_goals, goal_worlds, oracle, planner
@@ -30,21 +30,25 @@ from innerworld.recipes.two_rooms import Control, two_rooms
 from innerworld.types import Obs, Spec
 from innerworld.world import WorldModel
 
-AGENT, BARE, POLICY, MODES, ORACLE, RANDOM = (
+AGENT, BARE, POLICY, MODES, ORACLE, REPLAY, RANDOM = (
     "agent, six modules",
     "bare planner",
     "policy alone",
     "two modes",
     "oracle, six modules",
+    "the demonstration, replayed",
     "random",
 )
 
 
-def goals(cells: Cells, runs: Sequence[Path], habits: Path | None, tries: int, alone: int) -> None:
-    """Measure every run, and print a table for each family over all of its seeds."""
+def goals(
+    cells: Cells, runs: Sequence[Path], habits: Path | None, tries: int, alone: int, control: Control | None = None
+) -> None:
+    """Measure every run, and print a table for each family over all of its seeds. Without a `control` the search is the
+    demo's for that family, and so are the goals."""
     found: dict[str, list[dict[str, Found]]] = {}
     for run in runs:
-        one = Contest(run, habits, tries)
+        one = Contest(run, habits, tries, control)
         found.setdefault(one.family, []).append(one.results(cells, alone))
     for family, each_run in found.items():
         print(f"\n{family}, {len(each_run)} seeds")
@@ -54,18 +58,16 @@ def goals(cells: Cells, runs: Sequence[Path], habits: Path | None, tries: int, a
 class Contest:
     """One run: who reaches how many of the same goals with its model."""
 
-    def __init__(self, run: Path, habits: Path | None, tries: int) -> None:
+    def __init__(self, run: Path, habits: Path | None, tries: int, control: Control | None) -> None:
         self.run = run
         self.model, taught, self.store = load_learner(run)
         self.model.eval()
         self.family, self.seed, self.block = taught.family, taught.split_seed, taught.frame_skip
-        demo = two_rooms(self.seed)
-        school = demo.schools.get(self.family)
-        own = school.agent if school is not None and school.agent is not None else demo.control.agent
-        self.control = demo.control.model_copy(update={"agent": own})
-        self.tries = min(tries, (school.goals if school else None) or tries)
+        self.control, most = demo_control(self.family, self.seed) if control is None else (control, None)
+        self.tries = min(tries, most or tries)
         worlds = goal_worlds(self.store, tries)
-        self.tasks: Tasks = draw_goals(self.store, episodes(taught, self.store)[1], worlds, self.seed).first(self.tries)
+        held_out = episodes(taught, self.store)[1]
+        self.tasks: Tasks = draw_goals(self.store, held_out, worlds, self.seed, self.control).first(self.tries)
         self.truth = oracle(worlds, spec_of_skip(self.store.spec, self.block), self.block)
         self.habit = None if habits is None else habits / run.parent.name / "habit"
 
@@ -78,6 +80,8 @@ class Contest:
             found[who] = cells.get(name, settings, self.tries, self._playing(make))
             lone = cells.get(f"{name}-alone", settings, min(alone, self.tries), self._playing(make), part=1)
             found[who]["alone_ms"] = lone.get("ms", [])
+        if self.tasks.shown is not None:
+            found[REPLAY] = cells.get(f"goals/{told}/replay", settings, self.tries, self._as_shown)
         found[RANDOM] = cells.get(f"goals/{told}/random", settings, self.tries, self._by_chance)
         return found
 
@@ -103,11 +107,24 @@ class Contest:
     def _playing(self, make: Callable[[int], Plays]) -> Callable[[int, int], Found]:
         return by_playing(lambda n: goal_worlds(self.store, n), self.tasks, make, self.control.budget, self.seed)
 
+    def _as_shown(self, start: int, stop: int) -> Found:
+        played = play_shown(goal_worlds(self.store, stop - start), self.tasks.cut(start, stop), self.control.budget)
+        return {"success": played.success.tolist(), "steps": played.steps.tolist()}
+
     def _by_chance(self, start: int, stop: int) -> Found:
         part, worlds = self.tasks.cut(start, stop), goal_worlds(self.store, stop - start)
         policy = POLICIES["smooth"](self.store.spec)
         played = play_policy(worlds, part, policy, self.control.budget, 1000 * self.seed + start)
         return {"success": played.success.tolist(), "steps": played.steps.tolist()}
+
+
+def demo_control(family: str, seed: int) -> tuple[Control, int | None]:
+    """How `innerworld demo` lets a family reach goals, and how many at most."""
+    demo = two_rooms(seed)
+    school = demo.schools.get(family)
+    if school is None:
+        return demo.control, None
+    return demo.control.model_copy(update={"agent": school.agent or demo.control.agent}), school.goals
 
 
 def watchful(model: WorldModel, control: Control, actor: Actor | None, execute: int, block: int = 1) -> Agent:
@@ -180,7 +197,7 @@ class Bare:
 def show(each_run: Sequence[dict[str, Found]]) -> None:
     columns = ("who", "goals reached", "steps", "CPU s a goal", "CPU ms an action, one world alone: median", "mean")
     rows = []
-    for who in (AGENT, BARE, POLICY, MODES, ORACLE, RANDOM):
+    for who in (AGENT, BARE, POLICY, MODES, ORACLE, REPLAY, RANDOM):
         one = pooled([found[who] for found in each_run if who in found])
         if not one.get("success"):
             rows.append((who, *["not measured"] * (len(columns) - 1)))

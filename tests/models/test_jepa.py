@@ -10,7 +10,7 @@ from innerworld import losses
 from innerworld.errors import UserError
 from innerworld.models.jepa import JEPA, JEPAConfig
 from innerworld.testing.world_model import random_clip
-from innerworld.types import Spec, each, random_actions
+from innerworld.types import Clip, Spec, each, random_actions
 from innerworld.world import WorldModel, at
 
 TINY = JEPAConfig(channels=2, latent=6, hidden=8, slices=8, heads=2, head_dim=4)
@@ -229,3 +229,19 @@ def test_spread_says_what_std_and_cov_are_taken_over(spread: str) -> None:
     assert parts["std"].item() == pytest.approx(losses.std_hinge(rows).item())
     assert parts["cov"].item() == pytest.approx(losses.covariance(rows).item())
     assert parts["std_time"].item() == pytest.approx(losses.std_over_time(z).item())
+
+
+def test_standardised_vectors_do_not_depend_on_their_units() -> None:
+    """The same speeds in other units and from another zero are the same latents; training alone learns what is usual."""
+    clip = random_clip(VECTOR, b=64, t=4)
+    moved = Clip({"speed": 500 + 1000 * clip.obs["speed"]}, clip.action, clip.reward, clip.terminated)
+    seen = []
+    for one in (clip, moved):
+        model = tiny(standardise=True)
+        fresh = {name: value.clone() for name, value in model.state_dict().items() if "scale" in name}
+        model.eval().loss(one)
+        assert all(torch.equal(model.state_dict()[name], value) for name, value in fresh.items()) and fresh
+        model.train().loss(one)
+        seen.append(model.eval().encode(one.at(1))["z"])
+    torch.testing.assert_close(seen[0], seen[1], rtol=0, atol=1e-3)
+    assert not [name for name in tiny().state_dict() if "scale" in name], "runs from before would not load"

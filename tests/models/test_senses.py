@@ -8,8 +8,9 @@ from torch import nn
 
 from innerworld.models.rssm import RSSM
 from innerworld.models.rssm_config import RSSMConfig
-from innerworld.models.senses import Decoder, Encoder, SensesConfig, VectorScale
+from innerworld.models.senses import Decoder, Encoder, SensesConfig
 from innerworld.models.sequence import SequenceModel
+from innerworld.models.standard import VectorScale
 from innerworld.nn.sensors import symlog
 from innerworld.types import Clip, Obs, Spec
 
@@ -137,7 +138,7 @@ def readings(b: int = 50, t: int = 4) -> Obs:
 @pytest.mark.parametrize("pressed", [False, True])
 @pytest.mark.parametrize("standardise", [False, True])
 def test_vectors_are_standardised_then_pressed_and_come_back(standardise: bool, pressed: bool):
-    scale, obs = VectorScale(SensesConfig(standardise=standardise, symlog=pressed), ARM), readings()
+    scale, obs = VectorScale(ARM, standardise, pressed), readings()
     scale.see(obs)
     for name in ARM.vectors():
         rows = obs[name]
@@ -153,13 +154,13 @@ def test_vectors_are_standardised_then_pressed_and_come_back(standardise: bool, 
 
 
 def test_each_sensor_has_a_standard_of_its_own_and_pictures_none():
-    scale, obs = VectorScale(SensesConfig(standardise=True), ARM), readings()
+    scale, obs = VectorScale(ARM, standardise=True, symlog=True), readings()
     scale.see(obs)
     means = [value for name, value in scale.state_dict().items() if name.endswith("mean")]
     assert len(means) == 2
     for mean, name in zip(means, ARM.vectors(), strict=True):
         torch.testing.assert_close(mean, obs[name].mean((0, 1)), rtol=1e-4, atol=1e-4)
-    blind = VectorScale(SensesConfig(standardise=True), TINY)
+    blind = VectorScale(TINY, standardise=True, symlog=True)
     blind.see({"pixels": obs["pixels"]})
     assert not blind.state_dict()
 

@@ -18,11 +18,12 @@ from innerworld.config import Config
 from innerworld.errors import UserError
 from innerworld.models.eyes import BorrowConfig, BorrowedEyes, borrow
 from innerworld.models.predictors import GRUPredictor, MLPPredictor, Predictor, TransformerPredictor
+from innerworld.models.standard import VectorScale
 from innerworld.nn.conv import ConvEncoder
 from innerworld.nn.impala import ImpalaEncoder
 from innerworld.nn.mlp import maybe_no_inputs
 from innerworld.nn.projector import Projector
-from innerworld.nn.sensors import image_in, symlog
+from innerworld.nn.sensors import image_in
 from innerworld.nn.vit import ViT
 from innerworld.types import Clip, Obs, Spec, State, each
 from innerworld.world import Card, WorldModel, stack
@@ -34,6 +35,10 @@ class JEPAConfig(Config):
         default=None, description="side at which images are seen, pixels (none: as they come)", ge=8
     )
     eyes: BorrowConfig = Field(default=BorrowConfig(), description="an encoder of perception instead of `encoder`")
+    standardise: bool = Field(
+        default=False,
+        description="see each number of a vector by mean and deviation in training, not in symlog (not in the papers)",
+    )
     channels: int = Field(default=16, description="conv encoder: channels of the first layer, doubled at each", ge=1)
     patch: int = Field(default=14, description="vit: side of a patch, pixels", ge=1)
     vit_dim: int = Field(default=192, description="vit: width", ge=3)
@@ -159,7 +164,9 @@ class JEPA(WorldModel):
         return self.judge(self.see(clip), clip.action)
 
     def see(self, clip: Clip) -> Tensor:
-        """The latents of a clip's moments, each seen alone: `b t+1 d`."""
+        """The latents of a clip's moments, each seen alone: `b t+1 d`. In training its vectors are also taken in."""
+        if self.training:
+            self.eyes.scale.see(clip.obs)
         b, t = clip.action.shape[:2]
         flat = {name: clip.obs[name].flatten(0, 1) for name in self.spec.obs}
         return self.predictor.norm(self.eyes(flat)).unflatten(0, (b, t + 1))
@@ -211,6 +218,7 @@ class _Eyes(nn.Module):
         self.size = config.eyes.size if borrowed else config.image_size
         self.image_eyes = nn.ModuleList()  # in the order of `images`: a sensor's name may hold dots, a module's not
         self.vector_eyes = nn.ModuleList()
+        self.scale = VectorScale(spec, config.standardise, symlog=not config.standardise)
         width = 0
         for eyes in borrowed:
             self.image_eyes.append(eyes)
@@ -239,7 +247,10 @@ class _Eyes(nn.Module):
 
     def forward(self, obs: Obs) -> Tensor:
         seen = [eye(image_in(obs[name], self.size)) for name, eye in zip(self.images, self.image_eyes, strict=True)]
-        seen += [eye(symlog(obs[name].float())) for name, eye in zip(self.vectors, self.vector_eyes, strict=True)]
+        seen += [
+            eye(self.scale.squeezed(name, obs[name].float()))
+            for name, eye in zip(self.vectors, self.vector_eyes, strict=True)
+        ]
         return self.out(torch.cat(seen, dim=-1))
 
 

@@ -13,12 +13,12 @@ from torch.nn import functional as F
 from innerworld.config import Config
 from innerworld.errors import UserError
 from innerworld.models.eyes import BorrowConfig, BorrowedEyes
-from innerworld.models.standard import Standard
+from innerworld.models.standard import VectorScale
 from innerworld.models.tokens import look
 from innerworld.nn.block_gru import BlockLinear
 from innerworld.nn.conv import ConvDecoder, ConvEncoder, ImageNorm, Output, PixelDecoder, Resize, image_norm
 from innerworld.nn.mlp import ACTIVATIONS, MLP, Activation, Norm, linear
-from innerworld.nn.sensors import image_in, image_out, symexp, symlog
+from innerworld.nn.sensors import image_in, image_out
 from innerworld.types import Obs, Spec
 
 GRID = 16  # side of the pictures by which states are compared, pixels
@@ -61,41 +61,13 @@ class SensesConfig(Config):
     image_size: int | None = Field(default=None, description="side at which images are seen, pixels (none: own)", ge=8)
 
 
-class VectorScale(nn.Module):
-    """Vectors as they are seen and told: by mean and deviation of what `see` was shown, in symlog, both or neither."""
-
-    def __init__(self, config: SensesConfig, spec: Spec) -> None:
-        super().__init__()
-        self.symlog = config.symlog
-        self.names = spec.vectors() if config.standardise else []
-        self.standards = nn.ModuleList(Standard(spec.obs[name][0]) for name in self.names)
-
-    def see(self, obs: Obs) -> None:
-        """Take in the vectors of `obs`, each `... n`."""
-        for name in self.names:
-            self._of(name).see(obs[name])
-
-    def squeezed(self, name: str, vector: Tensor) -> Tensor:
-        if name in self.names:
-            vector = self._of(name)(vector)
-        return symlog(vector) if self.symlog else vector
-
-    def stretched(self, name: str, vector: Tensor) -> Tensor:
-        """What `squeezed` was given."""
-        vector = symexp(vector) if self.symlog else vector
-        return self._of(name).back(vector) if name in self.names else vector
-
-    def _of(self, name: str) -> Standard:
-        return cast(Standard, self.standards[self.names.index(name)])
-
-
 class Encoder(nn.Module):
     """Sensors → tokens `... e`: pictures are stacked along their channels, or each looked at with borrowed eyes."""
 
     def __init__(self, config: SensesConfig, spec: Spec, borrowed: list[BorrowedEyes]) -> None:
         super().__init__()
         self.images, self.vectors, self.size = spec.images(), spec.vectors(), config.image_size
-        self.scale = VectorScale(config, spec)
+        self.scale = VectorScale(spec, config.standardise, config.symlog)
         self.width = 0
         if self.vectors:
             numbers = sum(spec.obs[name][0] for name in self.vectors)

@@ -15,6 +15,7 @@ from innerworld.learns import L
 from innerworld.log import Log, silent
 from innerworld.team import Team, join, noticing
 from innerworld.training.config import TrainConfig, choose_device
+from innerworld.training.heap import keep_freed_memory
 from innerworld.training.keeper import Keeper
 from innerworld.training.learner import Learner, Measured
 from innerworld.training.parallel import Strategy, gathered, norms_of_all
@@ -77,6 +78,7 @@ def train(
     device = choose_device(config.device)
     if config.threads is not None:
         torch.set_num_threads(config.threads)
+    keep_freed_memory()
     with join(device.type) as team, norms_of_all(model, team), requests() as asked:
         with team.together():
             learner = Learner(model, config, team, strategy, _own(device, team))
