@@ -6,10 +6,12 @@ sides, and what comes out is compared before anything is timed.
     python bench/mamba2_scan.py
 
 Once forward and backward over `--times` tokens, `--tokens` tokens in all. `floor` is the same with nothing between the
-two projections of each layer: nobody who multiplies by these matrices needs less. The peer runs with each of its chunk
-sizes `--peer-chunks` (256 is its default and DRAMA's, which pads shorter clips) and its best counts. Once a step of
-imagination for `--rollouts` rollouts without gradients, ours by `roll`, the peer's with its cache, whose states are
-written in place, too. The sides take turns, `--repeats` times each, and of each the least counts.
+two projections of each layer, by torch's own products: nobody who multiplies so needs less. Ours go by oneDNN on a CPU
+with AVX-512 (`nn/backbone/projection.py`), on AMD's twice as fast; with `--own-products` by torch's own, too: then what
+is gained is gained between the projections. The peer runs with each of its chunk sizes `--peer-chunks` (256 is its
+default and DRAMA's, which pads shorter clips) and its best counts. Once a step of imagination for `--rollouts` rollouts
+without gradients, ours by `roll`, the peer's with its cache, whose states are written in place, too. The sides take
+turns, `--repeats` times each, and of each the least counts.
 
 The peer needs `pip install transformers`; without it only our side runs.
 """
@@ -17,6 +19,7 @@ The peer needs `pip install transformers`; without it only our side runs.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from typing import Any
@@ -25,6 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from innerworld.nn.backbone import projection
 from innerworld.nn.backbone.layer import Stack
 from innerworld.nn.backbone.mamba2 import Mamba2
 
@@ -39,7 +43,10 @@ def main() -> None:
     parser.add_argument("--peer-chunks", type=int, nargs="+", default=[32, 64, 256], help="its chunk sizes")
     parser.add_argument("--rollouts", type=int, nargs="+", default=[256, 1024], help="imagined at once; none: 0")
     parser.add_argument("--repeats", type=int, default=7, help="of which the least counts")
+    parser.add_argument("--own-products", action="store_true", help="torch's own products for us, too")
     args = parser.parse_args()
+    if args.own_products:
+        projection.WORTH = sys.maxsize
     torch.manual_seed(0)
     torch.set_num_threads(1)
     layers = [Mamba2(DIM, Mamba2.Config(), LAYERS) for _ in range(LAYERS)]

@@ -20,6 +20,7 @@ from innerworld.errors import UserError
 from innerworld.nn.backbone import ssd
 from innerworld.nn.backbone.causal_conv import Convolution, pasts
 from innerworld.nn.backbone.layer import Layer, Memory, Roll
+from innerworld.nn.backbone.projection import gradients, linear
 from innerworld.nn.backbone.residual import before, same_rows
 from innerworld.nn.backbone.state_space import log_steps
 from innerworld.nn.rms_norm import RMSNorm
@@ -149,7 +150,7 @@ class Mamba2(Layer):
 
     def _project(self, x: Tensor) -> Tensor:
         """In full precision: what is recurrent must not lose its small changes."""
-        return self.into(self.norm(x)).to(self.taps.dtype)
+        return linear(self.norm(x), self.into.weight).to(self.taps.dtype)
 
     def _parts(self, projected: Tensor, first: Tensor | None) -> list[tuple[Tensor, Tensor | None]]:
         b, t, _ = projected.shape
@@ -184,7 +185,7 @@ class Mamba2(Layer):
     def _finish(self, gated: Tensor) -> Tensor:
         alone = self.config.groups > 1 or gated.device.type != "cpu" or torch.is_autocast_enabled("cpu")
         if alone or not torch.is_grad_enabled():
-            return self.out(self.gated_norm(gated))
+            return linear(self.gated_norm(gated), self.out.weight)
         return NormedLinear.apply(gated, self.gated_norm.weight, self.out.weight, EPS)
 
 
@@ -211,19 +212,19 @@ class NormedLinear(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, norm: Tensor, weight: Tensor, eps: float) -> Tensor:
         size = x.shape[-1]
         scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(size).add_(eps).rsqrt_()
-        y = F.linear(x, weight * norm).mul_(scale)
-        ctx.save_for_backward(x, norm, weight, scale, y)
+        product = weight * norm
+        y = linear(x, product).mul_(scale)
+        ctx.save_for_backward(x, norm, weight, product, scale, y)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        x, norm, weight, scale, y = ctx.saved_tensors
+        x, norm, weight, product, scale, y = ctx.saved_tensors
         along = torch.linalg.vecdot(gradient, y).unsqueeze(-1).mul_(scale.square()).div_(x.shape[-1])
-        gradient = gradient * scale
-        to_product = gradient.flatten(0, -2).T @ x.flatten(0, -2)
-        to_x = (gradient @ (weight * norm)).addcmul_(x, along, value=-1)
-        return to_x, (to_product * weight).sum(0), to_product * norm, None
+        to_x, to_product = gradients(gradient * scale, x, product)
+        to_norm = (to_product * weight).sum(0)
+        return to_x.addcmul_(x, along, value=-1), to_norm, to_product.mul_(norm), None
 
 
 class _GroupNorm(nn.Module):
