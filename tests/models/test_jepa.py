@@ -232,7 +232,7 @@ def test_spread_says_what_std_and_cov_are_taken_over(spread: str) -> None:
 
 
 def test_standardised_vectors_do_not_depend_on_their_units() -> None:
-    """The same speeds in other units and from another zero are the same latents; training alone learns what is usual."""
+    """The same speeds in other units and another zero give the same latents; only training learns what is usual."""
     clip = random_clip(VECTOR, b=64, t=4)
     moved = Clip({"speed": 500 + 1000 * clip.obs["speed"]}, clip.action, clip.reward, clip.terminated)
     seen = []

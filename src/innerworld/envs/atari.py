@@ -114,8 +114,9 @@ class Atari(SuiteWorld):
     def _load(self, seed: int) -> None:
         from ale_py import roms  # pyright: ignore[reportMissingImports]
 
+        rom: Any = roms.get_rom_path(self.config.task)  # a Path, which the emulator takes, against its own types
         self._ale.setInt("random_seed", seed)
-        self._ale.loadROM(roms.get_rom_path(self.config.task))
+        self._ale.loadROM(rom)
 
     def _begin(self) -> None:
         self._ale.reset_game()
