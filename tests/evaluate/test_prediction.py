@@ -33,7 +33,7 @@ class Drift(WorldModel):
         return {"z": state["z"] + self.config.follows * action}  # pyright: ignore
 
     def decode(self, state: State) -> dict[str, Tensor]:
-        return {"pixels": state["z"][:, :1, None, None].expand(-1, 4, 4, 1) / 255}
+        return {"pixels": state["z"][:, :1, None, None].expand(-1, 4, 4, 1) / 255, "state": state["z"]}
 
     def energy(self, state: State, goal: State) -> Tensor:
         return (state["z"] - goal["z"]).square().sum(dim=-1)
@@ -62,7 +62,7 @@ def walk(b: int = 20, t: int = 8, seed: int = 0) -> Clip:
 def test_the_ratio_is_relative_to_standing_still(follows: float, expected: float) -> None:
     """Energy is squared: half of the way is a quarter of the error."""
     found = prediction(drift(follows), walk(), (1, 2, 8))
-    for name in ("energy_ratio", "pixel_ratio"):
+    for name in ("energy_ratio", "pixel_ratio", "vector_ratio"):
         for h in (1, 2, 8):
             assert found[f"{name}_{h}"] == pytest.approx(expected, abs=1e-5)
 
@@ -76,6 +76,15 @@ def test_clips_are_drawn_whole_so_that_pairs_stay_together() -> None:
 def test_a_family_without_a_decoder_has_no_pixels() -> None:
     found = prediction(drift(kind=Blind), walk(), (1, 2))
     assert set(found) == {f"energy_ratio_{h}{end}" for h in (1, 2) for end in ("", "_low", "_high")}
+
+
+def test_numbers_of_vectors_count_alike_and_those_that_never_change_not_at_all() -> None:
+    """Whatever unit a number is in; half of the way is a quarter of the error."""
+    clip, units = walk(), torch.tensor([1000.0, 0.0])
+    scaled = Clip(clip.obs | {"state": clip.obs["state"] * units}, clip.action, clip.reward, clip.terminated)
+    model = drift()
+    model.predict = lambda state, action, rng=None: {"z": state["z"] + 0.5 * units * action}  # pyright: ignore
+    assert prediction(model, scaled, (4,))["vector_ratio_4"] == pytest.approx(0.25, abs=1e-5)
 
 
 def test_it_is_a_ratio_of_means_and_not_a_mean_of_ratios() -> None:

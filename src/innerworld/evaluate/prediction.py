@@ -27,7 +27,8 @@ def prediction(
     `energy_ratio_h`: mean energy between the imagined belief and the belief after really looking, h steps ahead, over
     the same for the belief at the start; with a 95 % bootstrap interval over clips (`_low`, `_high`). For a family that
     decodes, `pixel_ratio_h`: the same with the mean squared error of each decoded image against the true picture,
-    where standing still shows the picture of the start.
+    where standing still shows the picture of the start; and `vector_ratio_h` of the vector sensors that it decodes, of
+    all their numbers that vary, each by its deviation in what is to be foretold.
     """
     model.eval()
     believed = model.watch(clip)
@@ -43,6 +44,7 @@ def prediction(
     if model.card.decodes:
         for name in model.spec.images():
             found |= _pixels(model, clip, imagined, name, horizons, context, seed)
+        found |= _vectors(model, clip, imagined, horizons, context, seed)
     return found
 
 
@@ -83,4 +85,22 @@ def _pixels(
         true = image_in(clip.obs[name][:, context + h])
         ahead, still = ((picture - true).square().flatten(1).mean(dim=1) for picture in (shown, first))
         found |= ratio_with_interval(f"pixel_ratio_{h}", ahead, still, seed)
+    return found
+
+
+def _vectors(
+    model: WorldModel, clip: Clip, imagined: dict[str, Tensor], horizons: Sequence[int], context: int, seed: int
+) -> dict[str, float]:
+    found: dict[str, float] = {}
+    for h in horizons if model.spec.vectors() else ():
+        shown = model.decode(each(lambda value, h=h: value[:, 0, h - 1], imagined))
+        names = [name for name in model.spec.vectors() if name in shown]
+        if not names:
+            return {}
+        true = torch.cat([clip.obs[name][:, context:] for name in names], dim=-1)  # b t n
+        spread = true.flatten(0, 1).std(dim=0)
+        varies = spread > 0
+        guesses = torch.cat([shown[name] for name in names], dim=-1), true[:, 0]
+        off = [((guess - true[:, h])[:, varies] / spread[varies]).square().mean(dim=1) for guess in guesses]
+        found |= ratio_with_interval(f"vector_ratio_{h}", *off, seed=seed)
     return found

@@ -81,6 +81,8 @@ class SequenceModel(LatentWorldModel):
         return self._learn(clip, remember=True)
 
     def watch(self, clip: Clip) -> State:
+        if not clip.length:  # one look, no token
+            return super().watch(clip)
         latent = self._latent(self.posterior(self.encoder(clip.obs)[0]))
         deter, memory = self._follow(latent.mode(), clip)
         return told_state(deter, latent) | memory

@@ -114,6 +114,10 @@ def _independent_rows(model: WorldModel, clip: Clip) -> None:
 
 def _watch_is_encode(model: WorldModel, clip: Clip) -> None:
     _close(model, model.watch(clip), WorldModel.watch(model, clip), "watch differs from encode step by step", axes=2)
+    look = clip.cut(0, 0)
+    _close(
+        model, model.watch(look), WorldModel.watch(model, look), "watch of a single look differs from encode", axes=2
+    )
 
 
 def _imagine_is_predict(model: WorldModel, clip: Clip) -> None:

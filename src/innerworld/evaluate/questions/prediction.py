@@ -15,13 +15,14 @@ from innerworld.evaluate.probing import linear_probe
 from innerworld.types import Clip
 from innerworld.world import WorldModel, at, flatten
 
-RATIOS = {"Latents": "energy_ratio", "Pixels": "pixel_ratio"}
+RATIOS = {"Latents": "energy_ratio", "Pixels": "pixel_ratio", "Vectors": "vector_ratio"}
 OTHERS = {"state_r2_still": "standing still", "state_r2_linear": "linear model"}
 FITTED = 4096  # clips that the linear model is fitted on
 
 
 def ask(exam: Exam) -> Answer:
-    """`energy_ratio_h`, with a decoder `pixel_ratio_h`; where the data tells the true state, `state_r2_h` and its mean.
+    """`energy_ratio_h`, with a decoder `pixel_ratio_h` or `vector_ratio_h`; where the data tells the true state,
+    `state_r2_h` and its mean.
 
     All begin where `context` steps have been watched: with 0 at the first frame, which shows no velocity.
     `state_r2_h` is read off the beliefs imagined h steps ahead by a linear probe, and compared with the true state
