@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from innerworld.nn.backbone import projection
+from innerworld.nn import linear
 from innerworld.nn.backbone.layer import Stack
 from innerworld.nn.backbone.mamba2 import Mamba2
 
@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("--own-products", action="store_true", help="torch's own products for us, too")
     args = parser.parse_args()
     if args.own_products:
-        projection.WORTH = sys.maxsize
+        linear.WORTH = linear.WORTH_GRAPH = sys.maxsize
     torch.manual_seed(0)
     torch.set_num_threads(1)
     layers = [Mamba2(DIM, Mamba2.Config(), LAYERS) for _ in range(LAYERS)]

@@ -17,6 +17,7 @@ from innerworld.config import Config
 from innerworld.errors import UserError
 from innerworld.evaluate.untouched import same_random
 from innerworld.nn.conv import ConvDecoder
+from innerworld.nn.linear import Linear
 from innerworld.nn.schedules import warmup_cosine
 from innerworld.nn.sensors import image_in, to_uint8
 
@@ -57,7 +58,7 @@ class DetachedDecoder(nn.Module):
         self.tiled = latents.shape[1] == self.grid[0] * self.grid[1]
         d, width = latents.shape[2], width if self.tiled else width * self.grid[0] * self.grid[1]
         long = d > WIDE and not self.tiled
-        self.inwards = nn.Sequential(nn.Linear(d, NARROW), nn.Linear(NARROW, width)) if long else nn.Linear(d, width)
+        self.inwards = nn.Sequential(Linear(d, NARROW), Linear(NARROW, width)) if long else Linear(d, width)
         mean = latents.mean((0, 1))
         picture = target.mean(0)
         self.mean, self.scale = nn.Buffer(mean), nn.Buffer(latents.std((0, 1)).clamp_min(1e-6 * (1e-3 + mean.abs())))

@@ -13,6 +13,7 @@ from innerworld.config import Config
 from innerworld.data import Clips, Store
 from innerworld.evaluate.frechet import shrunk
 from innerworld.evaluate.untouched import same_random
+from innerworld.nn.linear import Linear
 from innerworld.nn.schedules import warmup_cosine
 from innerworld.nn.sensors import to_uint8
 
@@ -40,8 +41,8 @@ class InverseModel(nn.Module):
         for before, after in ((3 * c, k), (k, 2 * k), (2 * k, 2 * k)):
             layers += [nn.Conv2d(before, after, 3, stride=2, padding=1), nn.GroupNorm(1, after), nn.SiLU()]
         places = -(-shape[1] // 8) * -(-shape[2] // 8)
-        self.layers = nn.Sequential(*layers, nn.Flatten(), nn.Linear(2 * k * places, config.features), nn.SiLU())
-        self.head = nn.Linear(config.features, action)
+        self.layers = nn.Sequential(*layers, nn.Flatten(), Linear(2 * k * places, config.features), nn.SiLU())
+        self.head = Linear(config.features, action)
 
     def features(self, before: Tensor, after: Tensor) -> Tensor:
         """Frames `n c y x` in [0, 1] → `n d`."""

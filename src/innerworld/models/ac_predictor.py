@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from innerworld.nn.block_causal import BlockCausal, Futures, Memory
 from innerworld.nn.blocks import init_
+from innerworld.nn.linear import Linear
 from innerworld.nn.rotary import Pairing, Turn, grid_positions, turn
 
 
@@ -37,14 +38,14 @@ class ACPredictor(nn.Module):
     ) -> None:
         super().__init__()
         self.pairing: Pairing = pairing
-        self.action_in = nn.Linear(action, dim) if action else None
-        self.state_in = nn.Linear(state, dim) if state else None
-        self.extrinsics_in = nn.Linear(extrinsics, dim) if extrinsics else None
-        self.patch_in = nn.Linear(eyes, dim)
+        self.action_in = Linear(action, dim) if action else None
+        self.state_in = Linear(state, dim) if state else None
+        self.extrinsics_in = Linear(extrinsics, dim) if extrinsics else None
+        self.patch_in = Linear(eyes, dim)
         self.marks = nn.Parameter(torch.randn(len(grids), dim) * 0.02) if len(grids) > 1 else None  # one a camera
         self.body = BlockCausal(dim, depth, heads, mlp, window)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
-        self.out = nn.Linear(dim, eyes)
+        self.out = Linear(dim, eyes)
         init_(self, rescale=True)
         turn(torch.zeros(1, 3), self.body.head_dim, pairing)  # refuses narrow heads now, not at the first look
         self.conditions = sum(part is not None for part in (self.action_in, self.state_in, self.extrinsics_in))

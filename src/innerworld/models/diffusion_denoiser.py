@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from innerworld.models.diffusion_config import DiffusionConfig
 from innerworld.nn import edm
+from innerworld.nn.linear import Linear
 from innerworld.nn.mlp import maybe_no_inputs
 from innerworld.nn.unet import EPS, UNet, groups_of
 
@@ -29,7 +30,7 @@ class Denoiser(nn.Module):
         self.register_buffer("frequencies", torch.randn(config.steer // 2))
         self.action = embedding(action, config.steer // config.history)
         self.condition = nn.Sequential(
-            nn.Linear(config.steer, config.steer), nn.SiLU(), nn.Linear(config.steer, config.steer)
+            Linear(config.steer, config.steer), nn.SiLU(), Linear(config.steer, config.steer)
         )
         self.into = nn.Conv2d((config.history + 1) * channels, width, 3, padding=1)
         self.unet = UNet(config.steer, config.channels, config.depths, config.attention or None)
@@ -119,7 +120,7 @@ class Denoiser(nn.Module):
 def embedding(action: int, width: int) -> nn.Linear:
     """A vector for each choice, or for each dimension of a continuous action, drawn as torch's embeddings are."""
     with maybe_no_inputs():
-        layer = nn.Linear(action, width, bias=False)
+        layer = Linear(action, width, bias=False)
     nn.init.normal_(layer.weight)
     return layer
 

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from innerworld.models.diffusion_config import EndsConfig
 from innerworld.models.diffusion_denoiser import embedding, side_by_side, within
 from innerworld.nn.distributions import symexp_bins, twohot_loss, twohot_mean
+from innerworld.nn.linear import Linear
 from innerworld.nn.unet import Descent
 
 SIGNS = (-1.0, 0.0, 1.0)
@@ -32,10 +33,10 @@ class Ends(nn.Module):
         self.body = Descent(config.steer, config.channels, config.depths)
         self.width = self.body.width(size)
         self.memory = _memory(self.width, config.hidden)
-        last = nn.Linear(config.hidden, sum(self.split), bias=False)
+        last = Linear(config.hidden, sum(self.split), bias=False)
         if rewards and not self.sign:  # two-hot bins reach far: it would begin with huge rewards
             nn.init.zeros_(last.weight[: config.bins].detach())
-        self.head = nn.Sequential(nn.Linear(config.hidden, config.hidden), nn.SiLU(), last)
+        self.head = nn.Sequential(Linear(config.hidden, config.hidden), nn.SiLU(), last)
         self.bins: Tensor
         self.register_buffer("bins", torch.tensor(SIGNS) if self.sign else symexp_bins(config.bins), persistent=False)
 

@@ -20,6 +20,7 @@ from innerworld.models.eyes import BorrowConfig, BorrowedEyes, borrow
 from innerworld.models.token_decoder import TokenDecoder
 from innerworld.models.tokens import check_action, check_sizes, look, to_read
 from innerworld.nn.frames import FrameTransformer, Grid, Past
+from innerworld.nn.linear import Linear
 from innerworld.nn.mlp import maybe_no_inputs
 from innerworld.nn.sensors import symlog
 from innerworld.types import Clip, Obs, Spec, State, each
@@ -103,7 +104,7 @@ class DinoWM(WorldModel):
         self.seen = borrowed[0].width  # numbers of a token that the eyes made; those of the vector sensors follow
         grids = [_grid(eyes, spec.obs[name]) for name, eyes in zip(self.images, borrowed, strict=True)]
         self.proprio = (
-            nn.Linear(sum(spec.obs[name][0] for name in self.vectors), config.proprio_dim) if self.vectors else None
+            Linear(sum(spec.obs[name][0] for name in self.vectors), config.proprio_dim) if self.vectors else None
         )
         width = self.seen + (config.proprio_dim if self.vectors else 0)
         with maybe_no_inputs():
@@ -253,7 +254,7 @@ class _Predictor(nn.Module):
         super().__init__()
         self.width, self.steered = width, config.actions == "adaln"
         dim = width if self.steered else width + config.action_dim
-        self.embed = nn.Linear(action, dim if self.steered else config.action_dim)
+        self.embed = Linear(action, dim if self.steered else config.action_dim)
         self.body = FrameTransformer(
             dim,
             config.depth,
@@ -306,7 +307,7 @@ class _SharedPast:
 
 def _copying(dim: int) -> nn.Linear:
     """Begins as the identity, for most of the next frame is this one."""
-    layer = nn.Linear(dim, dim)
+    layer = Linear(dim, dim)
     nn.init.eye_(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer

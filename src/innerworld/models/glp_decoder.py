@@ -14,6 +14,7 @@ from torch import Generator, Tensor, nn
 from innerworld.models.codec import Codec
 from innerworld.models.glp_config import FlowDecoderConfig
 from innerworld.nn.flow import Flow, LevelVector, noise_like, sample
+from innerworld.nn.linear import Linear
 from innerworld.nn.space_time import Memory, SpaceTime, SpaceTimeConfig
 from innerworld.types import State
 from innerworld.world import choose_rows
@@ -40,12 +41,12 @@ class FlowDecoder(nn.Module):
             time_every=1 if windowed else config.depth,
         )
         beside = codec.s - sum(y * x for y, x in codec.grids)
-        self.guess = nn.Linear(latent, codec.s * codec.width)  # of each place, straight from the latent
-        self.into = nn.Linear(2 * codec.width, config.dim)
+        self.guess = Linear(latent, codec.s * codec.width)  # of each place, straight from the latent
+        self.into = Linear(2 * codec.width, config.dim)
         self.level = LevelVector(config.steer)
-        self.told = nn.Sequential(nn.Linear(latent, config.steer), nn.SiLU(), nn.Linear(config.steer, config.steer))
+        self.told = nn.Sequential(Linear(latent, config.steer), nn.SiLU(), Linear(config.steer, config.steer))
         self.net = SpaceTime(net, codec.grids, config.steer, beside)
-        self.out = nn.Linear(config.dim, codec.width)
+        self.out = Linear(config.dim, codec.width)
 
     def forward(self, x: Tensor, level: Tensor, latent: Tensor) -> Tensor:
         """Frames `r f s w` at levels `r f` of noise (1 is clean) and their latents `r f d` → what the network says."""

@@ -18,6 +18,7 @@ from innerworld.config import Config
 from innerworld.errors import UserError
 from innerworld.models.jepa import JEPA, JEPAConfig
 from innerworld.models.predictors import MLPPredictor
+from innerworld.nn.linear import Linear
 from innerworld.nn.mlp import maybe_no_inputs
 from innerworld.team import mean_of_all
 from innerworld.types import Clip, Obs, Spec, State
@@ -59,9 +60,9 @@ class Above(WorldModel):
         layers: list[nn.Module] = []
         width = config.steps * action
         for _ in range(2):
-            layers += [nn.Linear(width, config.code_hidden), nn.SiLU()]
+            layers += [Linear(width, config.code_hidden), nn.SiLU()]
             width = config.code_hidden
-        self.coder = nn.Sequential(*layers, nn.Linear(width, config.code))
+        self.coder = nn.Sequential(*layers, Linear(width, config.code))
         self.predictor = MLPPredictor(spec.obs["z"][0], config.code, config.hidden, config.depth)
         self.register_buffer("low", torch.full((config.code,), -1.0))
         self.register_buffer("high", torch.full((config.code,), 1.0))

@@ -21,6 +21,7 @@ from innerworld.models.predictors import GRUPredictor, MLPPredictor, Predictor, 
 from innerworld.models.standard import VectorScale
 from innerworld.nn.conv import ConvEncoder
 from innerworld.nn.impala import ImpalaEncoder
+from innerworld.nn.linear import Linear
 from innerworld.nn.mlp import maybe_no_inputs
 from innerworld.nn.projector import Projector
 from innerworld.nn.sensors import image_in
@@ -238,11 +239,11 @@ class _Eyes(nn.Module):
         for name in self.vectors:
             size_in = spec.obs[name][0]
             self.vector_eyes.append(
-                nn.Sequential(nn.Linear(size_in, config.hidden), nn.LayerNorm(config.hidden), nn.SiLU())
+                nn.Sequential(Linear(size_in, config.hidden), nn.LayerNorm(config.hidden), nn.SiLU())
             )
             width += config.hidden
         self.out = (
-            Projector(width, config.projector, config.latent) if config.projector else nn.Linear(width, config.latent)
+            Projector(width, config.projector, config.latent) if config.projector else Linear(width, config.latent)
         )
 
     def forward(self, obs: Obs) -> Tensor:
@@ -278,5 +279,5 @@ def _inverse(config: JEPAConfig, action: int) -> nn.Sequential:
     """Two latents → the action between them."""
     layers: list[nn.Module] = []
     for width in (2 * config.latent, *[config.hidden] * (config.inverse_depth - 1)):
-        layers += [nn.Linear(width, config.hidden), nn.SiLU()]
-    return nn.Sequential(*layers, nn.Linear(config.hidden, action))
+        layers += [Linear(width, config.hidden), nn.SiLU()]
+    return nn.Sequential(*layers, Linear(config.hidden, action))

@@ -19,6 +19,7 @@ from innerworld.models.codec import Codec, CodecConfig
 from innerworld.models.genie_config import LatentActionConfig
 from innerworld.models.latent_world import lived
 from innerworld.nn.backbone.attention import begins
+from innerworld.nn.linear import Linear
 from innerworld.nn.motion import patch_motion
 from innerworld.nn.space_time import SpaceTime
 from innerworld.nn.vocabulary import usage
@@ -39,17 +40,17 @@ class LatentActions(nn.Module):
         dim = config.backbone.dim
         seen = CodecConfig(kind="pca", patch=config.patch, width=config.pixels, image_size=config.image_size)
         self.eyes = Codec(seen, spec.only(*spec.images()))
-        self.see, self.recall = nn.Linear(self.eyes.width, dim), nn.Linear(self.eyes.width, dim)
+        self.see, self.recall = Linear(self.eyes.width, dim), Linear(self.eyes.width, dim)
         self.encoder = SpaceTime(config.backbone, self.eyes.grids)
         self.decoder = SpaceTime(config.backbone, self.eyes.grids)
-        self.squeeze = nn.Sequential(nn.LayerNorm(dim), nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, config.width))
+        self.squeeze = nn.Sequential(nn.LayerNorm(dim), Linear(dim, dim), nn.GELU(), Linear(dim, config.width))
         self.feel, self.drift = None, None
         if config.motion:
-            self.feel, self.drift = nn.Linear(2, dim), nn.Linear(2, config.width)
+            self.feel, self.drift = Linear(2, dim), Linear(2, config.width)
             nn.init.zeros_(self.see.weight)
         self.book = Codebook(config.book, config.width)
-        self.act = nn.Linear(config.width, dim)
-        self.draw = nn.Linear(dim, self.eyes.width)
+        self.act = Linear(config.width, dim)
+        self.draw = Linear(dim, self.eyes.width)
         nn.init.zeros_(self.draw.weight)
         self.hidden = nn.Parameter(torch.randn(dim) * 0.02) if config.keep < 1 else None
         self.taught: Tensor  # steps

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from innerworld.models.genie_config import MaskGITConfig
 from innerworld.nn.frames import Grid
+from innerworld.nn.linear import Linear
 from innerworld.nn.space_time import SpaceTime
 
 Look = Callable[[Tensor, Tensor | None], Tensor]
@@ -38,10 +39,10 @@ class MaskGIT(nn.Module):
         dim = config.backbone.dim
         self.added = config.backbone.steering == "none"
         self.body = SpaceTime(config.backbone, grids, 0 if self.added else dim)
-        self.read = nn.Linear(width, dim)
+        self.read = Linear(width, dim)
         self.masked = nn.Parameter(torch.randn(dim) * 0.02)
         self.acts = nn.Embedding(codes + 1, dim)
-        self.guess = nn.Linear(dim, k * classes)
+        self.guess = Linear(dim, k * classes)
 
     def enter(self, tokens: Tensor, act: Tensor, masked: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
         """Tokens `... s d`, the action before their frame `...`, which are masked `... s` → what the body is given."""

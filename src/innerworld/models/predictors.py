@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
+from innerworld.nn.linear import Linear
 from innerworld.nn.projector import Projector
 from innerworld.nn.transformer import SteeredTransformer
 from innerworld.types import State
@@ -48,12 +49,12 @@ class MLPPredictor(Predictor):
 
     def __init__(self, latent: int, action: int, hidden: int, depth: int) -> None:
         super().__init__()
-        self.z_in = nn.Linear(latent, hidden)
-        self.action_in = nn.Linear(action, hidden, bias=False)
+        self.z_in = Linear(latent, hidden)
+        self.action_in = Linear(action, hidden, bias=False)
         body: list[nn.Module] = [nn.LayerNorm(hidden), nn.SiLU()]
         for _ in range(depth - 1):
-            body += [nn.Linear(hidden, hidden), nn.LayerNorm(hidden), nn.SiLU()]
-        self.body = nn.Sequential(*body, nn.Linear(hidden, latent))
+            body += [Linear(hidden, hidden), nn.LayerNorm(hidden), nn.SiLU()]
+        self.body = nn.Sequential(*body, Linear(hidden, latent))
 
     def forward(self, z: Tensor, action: Tensor) -> Tensor:
         return z + self.body(self.z_in(z) + self.action_in(action))
@@ -106,10 +107,10 @@ class TransformerPredictor(Predictor):
     ) -> None:
         super().__init__()
         d = latent
-        self.mix = nn.Linear(action, action)  # LeWorldModel's 1-wide convolution over the action block
-        self.embed = nn.Sequential(nn.Linear(action, 4 * d), nn.SiLU(), nn.Linear(4 * d, d))
+        self.mix = Linear(action, action)  # LeWorldModel's 1-wide convolution over the action block
+        self.embed = nn.Sequential(Linear(action, 4 * d), nn.SiLU(), Linear(4 * d, d))
         self.body = SteeredTransformer(d, depth, heads, head_dim, hidden, history, dropout)
-        self.out = Projector(d, projector, d) if projector else nn.Linear(d, d)
+        self.out = Projector(d, projector, d) if projector else Linear(d, d)
 
     def forward(self, z: Tensor, action: Tensor) -> Tensor:
         return self.out(self.body(z, self.embed(self.mix(action))))

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from innerworld.models.rssm_parts import Posterior
 from innerworld.nn.block_gru import BlockGRU, tanh
 from innerworld.nn.distributions import OneHot
+from innerworld.nn.linear import outer
 from innerworld.nn.mlp import EPS, MLP
 
 
@@ -266,19 +267,19 @@ def _to_weights(steps: list[Kept], slopes: Slopes) -> Weights:
     gates = slopes.gates.transpose(0, 1).flatten(1, 2)  # g n 3 d/g
     x = torch.cat([kept.x for kept in steps])
     return Weights(
-        memory.T @ deter,
+        outer(memory, deter),
         memory.sum(dim=0),
-        latent.T @ stoch,
+        outer(latent, stoch),
         latent.sum(dim=0),
         (slopes.embed_scaled.flatten(0, 1) * torch.cat([kept.embed for kept in steps])).sum(dim=0),
         torch.bmm(_apart(deter, blocks).transpose(1, 2), _apart(hidden, blocks)),
-        hidden.T @ torch.cat([kept.inputs for kept in steps]),
+        outer(hidden, torch.cat([kept.inputs for kept in steps])),
         (slopes.hidden_scaled.flatten(0, 1) * torch.cat([kept.hidden for kept in steps])).sum(dim=0),
         torch.bmm(_apart(x, blocks).transpose(1, 2), gates),
         gates.sum(dim=1).flatten(),
-        told.T @ torch.cat([kept.after for kept in steps]),
+        outer(told, torch.cat([kept.after for kept in steps])),
         (slopes.told_scaled.flatten(0, 1) * torch.cat([kept.told for kept in steps])).sum(dim=0),
-        raw.T @ torch.cat([kept.told_x for kept in steps]),
+        outer(raw, torch.cat([kept.told_x for kept in steps])),
         raw.sum(dim=0),
     )
 

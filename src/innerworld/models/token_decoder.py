@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from innerworld.nn.conv import ConvDecoder
 from innerworld.nn.frames import Grid
+from innerworld.nn.linear import Linear
 from innerworld.nn.sensors import image_in, image_out
 from innerworld.types import Obs, Spec
 
@@ -25,7 +26,7 @@ class TokenDecoder(nn.Module):
             doublings = min(4, max(1, round(math.log2(spec.obs[name][0] / y))))
             size = (y * 2**doublings, x * 2**doublings)
             decoder = ConvDecoder(spec.obs[name][2], size, channels, [2**i for i in range(doublings)], output="linear")
-            self.inwards.append(nn.Linear(width, decoder.start[0]))
+            self.inwards.append(Linear(width, decoder.start[0]))
             self.decoders.append(decoder)
 
     def forward(self, z: Tensor) -> dict[str, Tensor]:

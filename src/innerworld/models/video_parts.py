@@ -14,6 +14,7 @@ from innerworld.models.codec import Codec
 from innerworld.models.video_config import VideoConfig
 from innerworld.nn.backbone.attention import begins
 from innerworld.nn.flow import Denoise, Flow, LevelVector, noise_like
+from innerworld.nn.linear import Linear
 from innerworld.nn.mlp import maybe_no_inputs
 from innerworld.nn.space_time import Rolling, SpaceTime
 from innerworld.types import State, each
@@ -30,13 +31,13 @@ class Denoiser(nn.Module):
         super().__init__()
         self.told = told
         dim, pictures = config.backbone.dim, sum(y * x for y, x in codec.grids)
-        self.enter, self.leave = nn.Linear(codec.width, dim), nn.Linear(dim, codec.width)
+        self.enter, self.leave = Linear(codec.width, dim), Linear(dim, codec.width)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
         self.level = LevelVector(dim)
         with maybe_no_inputs():
-            self.experts = nn.ModuleList(nn.Linear(action, dim) for _ in range(config.experts))
-            self.choice = nn.Linear(action, config.experts) if config.experts > 1 else None
+            self.experts = nn.ModuleList(Linear(action, dim) for _ in range(config.experts))
+            self.choice = Linear(action, config.experts) if config.experts > 1 else None
         self.unknown = nn.Parameter(torch.randn(dim) * 0.02)
         copies = config.control.copies if told else 0
         self.body = SpaceTime(config.backbone, codec.grids, dim, codec.s - pictures, copies, told)

@@ -21,6 +21,7 @@ from innerworld.errors import UserError
 from innerworld.models.latent_world import lived, looked_at
 from innerworld.models.vae import VAE, VAEConfig, draw
 from innerworld.nn.distributions import symexp_bins, twohot_loss, twohot_mean
+from innerworld.nn.linear import product
 from innerworld.nn.lstm import LSTM
 from innerworld.nn.mixture import Mixture
 from innerworld.nn.mlp import MLP, linear
@@ -278,12 +279,12 @@ class MDNRNN(nn.Module):
 
     def push_z(self, z: Tensor) -> Tensor:
         """What z `... z` adds to the gates: `... (4 d)`."""
-        return F.linear(z, self.lstm.inputs.weight[:, : self.z])
+        return product(z, self.lstm.inputs.weight[:, : self.z])
 
     def push_action(self, action: Tensor) -> Tensor:
         """What actions `... a` add, with the bias: `... (4 d)`. Beyond [-1, 1] they are cut, as a world's are."""
         action = action / action.detach().abs().clamp(min=1)
-        return F.linear(action, self.lstm.inputs.weight[:, self.z :], self.lstm.inputs.bias)
+        return product(action, self.lstm.inputs.weight[:, self.z :], self.lstm.inputs.bias)
 
     def guess(self, h: Tensor) -> Mixture:
         return Mixture.read(self.out(h), self.mixtures)
@@ -291,6 +292,6 @@ class MDNRNN(nn.Module):
     def likeliest(self, h: Tensor) -> Tensor:
         """The mode of `guess`, for which the deviations need not be computed."""
         needed = 2 * self.z * self.mixtures
-        raw = F.linear(h, self.out.weight[:needed], self.out.bias[:needed]).unflatten(-1, (2, self.z, self.mixtures))
+        raw = product(h, self.out.weight[:needed], self.out.bias[:needed]).unflatten(-1, (2, self.z, self.mixtures))
         which = raw[..., 0, :, :].argmax(dim=-1, keepdim=True)
         return raw[..., 1, :, :].gather(-1, which).squeeze(-1)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from innerworld.errors import UserError
+from innerworld.nn.linear import faster, product
 from innerworld.nn.mlp import ACTIVATIONS, MLP, Activation, Norm, init_, linear, norm_layer
 
 
@@ -28,9 +29,12 @@ class BlockLinear(nn.Module):
         return self.apart(x.flatten(0, -2)).transpose(0, 1).reshape(*x.shape[:-1], -1)
 
     def apart(self, x: Tensor) -> Tensor:
-        """`n (g i)` → `g n o`: the blocks as they are computed, nothing copied."""
-        blocks = x.unflatten(-1, (self.blocks, -1)).transpose(0, 1)  # g n i
-        return torch.baddbmm(self.bias.unflatten(0, (self.blocks, 1, -1)), blocks, self.weight)
+        """`n (g i)` → `g n o`: the blocks as they are computed."""
+        blocks, bias = x.unflatten(-1, (self.blocks, -1)).transpose(0, 1), self.bias.unflatten(0, (self.blocks, -1))
+        weights = self.weight.mT  # g o i
+        if faster(blocks[0], weights[0]):
+            return torch.stack([product(*of) for of in zip(blocks, weights, bias, strict=True)])
+        return torch.baddbmm(bias.unsqueeze(1), blocks, self.weight)
 
 
 class BlockGRU(nn.Module):
@@ -70,7 +74,7 @@ class BlockGRU(nn.Module):
 
     def forward(self, deter: Tensor, stoch: Tensor, push: Tensor) -> Tensor:
         inputs = torch.cat([self.memory(deter), self.latent(stoch)], dim=-1)
-        hidden = torch.addmm(push, inputs, self.from_inputs.weight.T) + self.from_memory(deter)
+        hidden = push + self.from_inputs(inputs) + self.from_memory(deter)
         reset, candidate, update = self.gates.apart(self.activation(self.norm(hidden))).chunk(3, dim=-1)  # g b d/g
         update = torch.sigmoid(update - 1)  # the shift makes forgetting slow at the start
         new = tanh(torch.sigmoid(reset) * candidate)

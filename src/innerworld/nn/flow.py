@@ -16,6 +16,8 @@ from typing import Literal
 import torch
 from torch import Generator, Tensor, nn
 
+from innerworld.nn.linear import Linear
+
 Schedule = Literal["linear", "sigmoid"]
 """How signal and rest follow from the level: a straight line, or an arc with Oasis' sigmoid (arXiv 2212.11972)."""
 
@@ -100,7 +102,7 @@ class LevelVector(nn.Module):
 
     def __init__(self, dim: int, waves: int = 256) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(waves, dim), nn.SiLU(), nn.Linear(dim, dim))
+        self.mlp = nn.Sequential(Linear(waves, dim), nn.SiLU(), Linear(dim, dim))
         frequency = torch.exp(-math.log(10000) * torch.arange(waves // 2) / (waves // 2))
         self.frequency: Tensor
         self.register_buffer("frequency", frequency, persistent=False)

@@ -13,6 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from innerworld.nn.linear import Linear
 from innerworld.nn.rotary import Turn, grid_positions, rotate, turn
 
 Grid = tuple[int, int]
@@ -103,12 +104,12 @@ class _Block(nn.Module):
         inner = heads * head_dim
         self.heads, self.dropout = heads, dropout
         self.norm1, self.norm2 = nn.LayerNorm(dim), nn.LayerNorm(dim)
-        self.qkv = nn.Linear(dim, 3 * inner, bias=False)
-        self.out = nn.Linear(inner, dim)
+        self.qkv = Linear(dim, 3 * inner, bias=False)
+        self.out = Linear(inner, dim)
         self.mlp = nn.Sequential(
-            nn.Linear(dim, mlp), nn.GELU(), nn.Dropout(dropout), nn.Linear(mlp, dim), nn.Dropout(dropout)
+            Linear(dim, mlp), nn.GELU(), nn.Dropout(dropout), Linear(mlp, dim), nn.Dropout(dropout)
         )
-        self.steer = nn.Linear(dim, 6 * dim) if steered else None
+        self.steer = Linear(dim, 6 * dim) if steered else None
         if self.steer is not None:  # not AdaLN-zero: JEPA-WMs found ten times the usual deviation better
             nn.init.trunc_normal_(self.steer.weight, std=0.2)
             nn.init.zeros_(self.steer.bias)

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from innerworld.nn.linear import Linear
 from innerworld.nn.rms_norm import RMSNorm
 
 EPS = 1e-4  # of every norm, as in DreamerV3
@@ -53,7 +54,7 @@ class MLP(nn.Module):
 def linear(in_dim: int, out_dim: int, bias: bool = True, fan_in: int | None = None, scale: float = 1.0) -> nn.Linear:
     """A Linear with `init_` weights and zero bias. Give `fan_in` when it is one part of a wider layer."""
     with maybe_no_inputs():
-        layer = nn.Linear(in_dim, out_dim, bias=bias)
+        layer = Linear(in_dim, out_dim, bias=bias)
     init_(layer.weight, fan_in or in_dim, scale)
     if bias:
         nn.init.zeros_(layer.bias)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from innerworld.errors import UserError
+from innerworld.nn.linear import product
 
 
 class Patches(nn.Module):
@@ -45,7 +45,7 @@ class Patches(nn.Module):
         blocks = rearrange(x, "b c (t i) (y j) (x k) -> b (t y x) (c i j k)", t=t, y=y, x=x_)
         if keep is not None:
             blocks = take(blocks, keep)
-        return F.linear(blocks, self.weight.flatten(1), self.bias)
+        return product(blocks, self.weight.flatten(1), self.bias)
 
 
 def take(tokens: Tensor, index: Tensor) -> Tensor:

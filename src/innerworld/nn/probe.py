@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from innerworld.nn.blocks import MLP, Block, init_
+from innerworld.nn.linear import Linear
 
 
 class AttentiveProbe(nn.Module):
@@ -25,7 +26,7 @@ class AttentiveProbe(nn.Module):
         self.before = nn.ModuleList([Block(dim, heads, mlp) for _ in range(blocks - 1)])
         self.query = nn.Parameter(torch.zeros(queries, dim))
         self.read = _Read(dim, heads, mlp)
-        self.classify = nn.Linear(dim, classes)
+        self.classify = Linear(dim, classes)
         init_(self, rescale=True)
         nn.init.trunc_normal_(self.query, std=0.02)
 
@@ -47,8 +48,8 @@ class _Read(nn.Module):
         super().__init__()
         self.heads = heads
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
-        self.q = nn.Linear(dim, dim)
-        self.kv = nn.Linear(dim, 2 * dim)
+        self.q = Linear(dim, dim)
+        self.kv = Linear(dim, 2 * dim)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = MLP(dim, mlp)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from innerworld.nn.linear import Linear
+
 
 class Projector(nn.Module):
     """Linear, BatchNorm over every leading axis, GELU, linear: `... d` → `... out`.
@@ -13,7 +15,7 @@ class Projector(nn.Module):
 
     def __init__(self, width: int, hidden: int, out: int) -> None:
         super().__init__()
-        self.body = nn.Sequential(nn.Linear(width, hidden), nn.BatchNorm1d(hidden), nn.GELU(), nn.Linear(hidden, out))
+        self.body = nn.Sequential(Linear(width, hidden), nn.BatchNorm1d(hidden), nn.GELU(), Linear(hidden, out))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.body(x.reshape(-1, x.shape[-1])).unflatten(0, x.shape[:-1])

@@ -20,6 +20,7 @@ from innerworld.errors import UserError
 from innerworld.nn.backbone.attention import begins
 from innerworld.nn.backbone.futures import held
 from innerworld.nn.frames import Grid
+from innerworld.nn.linear import Linear
 from innerworld.nn.rotary import Turn
 from innerworld.nn.space_time_parts import (
     Block,
@@ -88,7 +89,7 @@ class SpaceTime(nn.Module):
         self.s = sum(y * x for y, x in grids) + beside  # tokens of a frame that are given
         self.head_dim = config.dim // config.heads
         places = self.s + token
-        self.token = nn.Linear(steer, config.dim) if token else None
+        self.token = Linear(steer, config.dim) if token else None
         self.place = nn.Parameter(torch.randn(places, config.dim) * 0.02) if config.places == "learned" else None
         self.cos: Tensor | None
         self.sin: Tensor | None
@@ -107,7 +108,7 @@ class SpaceTime(nn.Module):
         self.layers = config.depth // every  # that attend through time
         self.finish = norm_before(config.dim, adaln)
         shares = 3 * sum(cast(Block, block).parts for block in self.blocks) + 2
-        self.by = nn.Linear(steer, shares * config.dim) if adaln else None  # of all parts at once: that is faster
+        self.by = Linear(steer, shares * config.dim) if adaln else None  # of all parts at once: that is faster
         if self.by is not None:
             nn.init.zeros_(self.by.weight)
             gains = torch.zeros(shares, config.dim)

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from innerworld.errors import UserError
 from innerworld.nn.backbone.futures import Futures, past
 from innerworld.nn.frames import Grid
+from innerworld.nn.linear import Linear
 from innerworld.nn.rms_norm import RMSNorm
 from innerworld.nn.rotary import Turn, grid_positions, rotate, turn
 
@@ -95,7 +96,7 @@ class Feed(nn.Sequential):
     """The MLP of a block: `... d` → `... d`."""
 
     def __init__(self, dim: int, hidden: int) -> None:
-        super().__init__(nn.Linear(dim, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, dim))
+        super().__init__(Linear(dim, hidden), nn.GELU(approximate="tanh"), Linear(hidden, dim))
 
 
 class Attention(nn.Module):
@@ -104,8 +105,8 @@ class Attention(nn.Module):
     def __init__(self, dim: int, heads: int, qk_norm: bool) -> None:
         super().__init__()
         self.heads, self.head_dim = heads, dim // heads
-        self.qkv = nn.Linear(dim, 3 * dim, bias=False)
-        self.out = nn.Linear(dim, dim)
+        self.qkv = Linear(dim, 3 * dim, bias=False)
+        self.out = Linear(dim, dim)
         self.norms = nn.ModuleList([RMSNorm(self.head_dim, eps=1e-6) for _ in range(2)]) if qk_norm else None
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from innerworld.errors import UserError
+from innerworld.nn.linear import Linear
 
 
 class SteeredTransformer(nn.Module):
@@ -92,12 +93,12 @@ class _Block(nn.Module):
         self.norm_attention = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
         self.norm_mlp = nn.LayerNorm(dim, eps=1e-6, elementwise_affine=False)
         self.norm_in = nn.LayerNorm(dim)  # LeWorldModel's attention has a norm of its own
-        self.qkv = nn.Linear(dim, 3 * inner, bias=False)
-        self.out = nn.Linear(inner, dim)
+        self.qkv = Linear(dim, 3 * inner, bias=False)
+        self.out = Linear(inner, dim)
         self.mlp = nn.Sequential(
-            nn.Linear(dim, mlp), nn.GELU(), nn.Dropout(dropout), nn.Linear(mlp, dim), nn.Dropout(dropout)
+            Linear(dim, mlp), nn.GELU(), nn.Dropout(dropout), Linear(mlp, dim), nn.Dropout(dropout)
         )
-        self.steer = nn.Linear(dim, 6 * dim)
+        self.steer = Linear(dim, 6 * dim)
         nn.init.zeros_(self.steer.weight)
         nn.init.zeros_(self.steer.bias)
 

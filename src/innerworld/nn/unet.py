@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from innerworld.errors import UserError
+from innerworld.nn.linear import Linear
 
 EPS = 1e-5
 GROUP = 32  # channels of a group, about
@@ -123,7 +124,7 @@ class SteeredNorm(nn.Module):
     def __init__(self, channels: int, steer: int) -> None:
         super().__init__()
         self.groups = groups_of(channels)
-        self.linear = nn.Linear(steer, 2 * channels)
+        self.linear = Linear(steer, 2 * channels)
 
     def forward(self, x: Tensor, steering: Tensor) -> Tensor:
         """Pictures `r c y x`, and of the norm its scales and shifts `r (2 c)`."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from innerworld import losses
 from innerworld.config import Config
 from innerworld.errors import UserError
+from innerworld.nn.linear import Linear
 from innerworld.nn.vision import VisionTransformer, ViTConfig, sized
 from innerworld.perception.crops import jitter, random_crop
 from innerworld.perception.encoder import Encoder
@@ -129,6 +130,6 @@ def _projector(width: int, widths: tuple[int, ...]) -> nn.Sequential:
     """Linear, BatchNorm and ReLU between each, as LeJEPA's minimal example."""
     layers: list[nn.Module] = []
     for hidden in widths[:-1]:
-        layers += [nn.Linear(width, hidden), nn.BatchNorm1d(hidden), nn.ReLU()]
+        layers += [Linear(width, hidden), nn.BatchNorm1d(hidden), nn.ReLU()]
         width = hidden
-    return nn.Sequential(*layers, nn.Linear(width, widths[-1]))
+    return nn.Sequential(*layers, Linear(width, widths[-1]))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from innerworld.config import Config
 from innerworld.nn.blocks import Block, init_
+from innerworld.nn.linear import Linear
 from innerworld.nn.sincos import sincos_2d
 from innerworld.perception.pca import principal
 from innerworld.perception.tokenizer import cut, paste
@@ -36,11 +37,11 @@ class Half(nn.Module):
 
     def __init__(self, config: BodyConfig, grid: tuple[int, int], inputs: int, outputs: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(inputs, outputs) if config.begin == "principal" else None
-        self.inwards = nn.Linear(inputs, config.dim)
+        self.linear = Linear(inputs, outputs) if config.begin == "principal" else None
+        self.inwards = Linear(inputs, config.dim)
         self.blocks = nn.ModuleList([Block(config.dim, config.heads, config.mlp) for _ in range(config.depth)])
         self.norm = nn.LayerNorm(config.dim)
-        self.outwards = nn.Linear(config.dim, outputs)
+        self.outwards = Linear(config.dim, outputs)
         self.place: Tensor
         self.register_buffer("place", sincos_2d(config.dim, *grid, order="row_first").float(), persistent=False)
         init_(self.inwards, rescale=False)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from innerworld.config import Config
 from innerworld.errors import UserError
 from innerworld.nn.blocks import Block, init_
+from innerworld.nn.linear import Linear
 from innerworld.nn.patches import take
 from innerworld.nn.rotary import turn
 from innerworld.nn.vision import Grid, ViTConfig, frozen_table, rope_turn
@@ -40,8 +41,8 @@ class Predictor(nn.Module):
         self.marks = nn.Parameter(torch.randn(2, config.dim) * 1e-6) if vit.image_patch else None  # film, picture
         self.blocks = nn.ModuleList([Block(config.dim, config.heads, config.mlp, vit.eps) for _ in range(config.depth)])
         self.norm = nn.LayerNorm(config.dim, eps=vit.eps)
-        self.out = nn.Linear(config.dim, wide)
-        self.out_context = nn.Linear(config.dim, wide) if dense else None
+        self.out = Linear(config.dim, wide)
+        self.out_context = Linear(config.dim, wide) if dense else None
         if vit.positions == "rope":
             turn(torch.zeros(1, 3), config.dim // config.heads, vit.pairing)  # refuses narrow heads now, not later
         init_(self, vit.rescale)
@@ -83,5 +84,5 @@ class Predictor(nn.Module):
 
 def _embed(wide: int, middle: int, narrow: int, several: bool) -> nn.Module:
     if not several:
-        return nn.Linear(wide, narrow)
-    return nn.Sequential(nn.Linear(wide, middle), nn.GELU(), nn.Linear(middle, narrow))
+        return Linear(wide, narrow)
+    return nn.Sequential(Linear(wide, middle), nn.GELU(), Linear(middle, narrow))

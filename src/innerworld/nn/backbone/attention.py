@@ -17,6 +17,7 @@ from innerworld.nn import rotary
 from innerworld.nn.backbone.futures import Futures, held, past
 from innerworld.nn.backbone.layer import Layer, Memory, Roll
 from innerworld.nn.backbone.residual import same_rows
+from innerworld.nn.linear import Linear
 from innerworld.nn.mlp import ACTIVATIONS, Activation
 from innerworld.nn.sincos import sincos
 
@@ -180,9 +181,9 @@ class AttentionBlock(nn.Module):
         self.heads, self.head_dim = heads, dim // heads if head_dim is None else head_dim
         self.norm, self.dropout = norm, dropout
         inner = self.heads * self.head_dim
-        self.qkv = nn.Linear(dim, 3 * inner, bias=False)
-        self.out = nn.Linear(inner, dim, bias=False)
-        self.mlp = nn.Sequential(nn.Linear(dim, mlp), ACTIVATIONS[activation](), nn.Linear(mlp, dim))
+        self.qkv = Linear(dim, 3 * inner, bias=False)
+        self.out = Linear(inner, dim, bias=False)
+        self.mlp = nn.Sequential(Linear(dim, mlp), ACTIVATIONS[activation](), Linear(mlp, dim))
         self.norm_attention = nn.LayerNorm(dim, eps=eps)
         self.norm_mlp = nn.LayerNorm(dim, eps=eps)
 
@@ -208,7 +209,7 @@ class _Distances(nn.Module):
         super().__init__()
         if dim % 2:
             raise UserError(f"relative positions need an even width, got {dim}")
-        self.project = nn.Linear(dim, heads * head_dim, bias=False)
+        self.project = Linear(dim, heads * head_dim, bias=False)
         self.content = nn.Parameter(torch.zeros(heads, 1, head_dim))
         self.position = nn.Parameter(torch.zeros(heads, 1, head_dim))
         self.register_buffer("sines", sincos(torch.arange(window), dim).float(), persistent=False)

@@ -20,9 +20,9 @@ from innerworld.errors import UserError
 from innerworld.nn.backbone import ssd
 from innerworld.nn.backbone.causal_conv import Convolution, pasts
 from innerworld.nn.backbone.layer import Layer, Memory, Roll
-from innerworld.nn.backbone.projection import gradients, linear
 from innerworld.nn.backbone.residual import before, same_rows
 from innerworld.nn.backbone.state_space import log_steps
+from innerworld.nn.linear import Linear, gradients, product
 from innerworld.nn.rms_norm import RMSNorm
 
 EPS = 1e-5  # of both norms, as published
@@ -64,7 +64,7 @@ class Mamba2(Layer):
         self.mixed = [inner, shared, shared]  # x, B, C: what is convolved
         self.sizes = [inner, sum(self.mixed), self.heads]  # z, what is convolved, dt
         self.norm = RMSNorm(dim, eps=EPS)
-        self.into = nn.Linear(dim, sum(self.sizes), bias=False)
+        self.into = Linear(dim, sum(self.sizes), bias=False)
         bound = config.width**-0.5  # as torch begins a convolution
         self.taps = nn.Parameter(torch.empty(config.width, sum(self.mixed)).uniform_(-bound, bound))  # the oldest first
         self.bias = nn.Parameter(torch.empty(sum(self.mixed)).uniform_(-bound, bound))
@@ -73,7 +73,7 @@ class Mamba2(Layer):
         self.A_log = nn.Parameter(torch.empty(self.heads).uniform_(*RATES).log())
         self.D = nn.Parameter(torch.ones(self.heads))
         self.gated_norm = RMSNorm(inner, eps=EPS) if config.groups == 1 else _GroupNorm(inner, config.groups)
-        self.out = nn.Linear(inner, dim, bias=False)
+        self.out = Linear(inner, dim, bias=False)
         with torch.no_grad():
             self.out.weight.div_(math.sqrt(layers))
 
@@ -150,7 +150,7 @@ class Mamba2(Layer):
 
     def _project(self, x: Tensor) -> Tensor:
         """In full precision: what is recurrent must not lose its small changes."""
-        return linear(self.norm(x), self.into.weight).to(self.taps.dtype)
+        return self.into(self.norm(x)).to(self.taps.dtype)
 
     def _parts(self, projected: Tensor, first: Tensor | None) -> list[tuple[Tensor, Tensor | None]]:
         b, t, _ = projected.shape
@@ -185,7 +185,7 @@ class Mamba2(Layer):
     def _finish(self, gated: Tensor) -> Tensor:
         alone = self.config.groups > 1 or gated.device.type != "cpu" or torch.is_autocast_enabled("cpu")
         if alone or not torch.is_grad_enabled():
-            return linear(self.gated_norm(gated), self.out.weight)
+            return self.out(self.gated_norm(gated))
         return NormedLinear.apply(gated, self.gated_norm.weight, self.out.weight, EPS)
 
 
@@ -212,19 +212,19 @@ class NormedLinear(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, norm: Tensor, weight: Tensor, eps: float) -> Tensor:
         size = x.shape[-1]
         scale = torch.linalg.vector_norm(x, dim=-1, keepdim=True).square_().div_(size).add_(eps).rsqrt_()
-        product = weight * norm
-        y = linear(x, product).mul_(scale)
-        ctx.save_for_backward(x, norm, weight, product, scale, y)
+        scaled = weight * norm
+        y = product(x, scaled).mul_(scale)
+        ctx.save_for_backward(x, norm, weight, scaled, scale, y)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        x, norm, weight, product, scale, y = ctx.saved_tensors
+        x, norm, weight, scaled, scale, y = ctx.saved_tensors
         along = torch.linalg.vecdot(gradient, y).unsqueeze(-1).mul_(scale.square()).div_(x.shape[-1])
-        to_x, to_product = gradients(gradient * scale, x, product)
-        to_norm = (to_product * weight).sum(0)
-        return to_x.addcmul_(x, along, value=-1), to_norm, to_product.mul_(norm), None
+        to_x, to_scaled = gradients(gradient * scale, x, scaled)
+        to_norm = (to_scaled * weight).sum(0)
+        return to_x.addcmul_(x, along, value=-1), to_norm, to_scaled.mul_(norm), None
 
 
 class _GroupNorm(nn.Module):
