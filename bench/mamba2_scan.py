@@ -6,9 +6,9 @@ sides, and what comes out is compared before anything is timed.
     python bench/mamba2_scan.py
 
 Once forward and backward over `--times` tokens, `--tokens` tokens in all. `floor` is the same with nothing between the
-two projections of each layer, by torch's own products: nobody who multiplies so needs less. Ours go by oneDNN on a CPU
-with AVX-512 (`nn/backbone/projection.py`), on AMD's twice as fast; with `--own-products` by torch's own, too: then what
-is gained is gained between the projections. The peer runs with each of its chunk sizes `--peer-chunks` (256 is its
+two projections of each layer, by torch's own products: nobody who multiplies so needs less. Ours go by oneDNN on AMD's
+CPUs with AVX-512 (`nn/linear.py`), twice as fast; with `--own-products` by torch's own, too: then what is gained is
+gained between the projections. The peer runs with each of its chunk sizes `--peer-chunks` (256 is its
 default and DRAMA's, which pads shorter clips) and its best counts. Once a step of imagination for `--rollouts` rollouts
 without gradients, ours by `roll`, the peer's with its cache, whose states are written in place, too. The sides take
 turns, `--repeats` times each, and of each the least counts.
