@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from innerworld.data import Store
 from innerworld.errors import UserError
 from innerworld.evaluate.exam import Answer, Exam, Question
 from innerworld.evaluate.questions import QUESTIONS
 from innerworld.recipes.compare import cell
-from innerworld.recipes.compare.cell import answer_file, read_answer, read_run
+from innerworld.recipes.compare.cell import answer_file, data_folder, gather, read_answer, read_run
 from innerworld.recipes.compare.contest import collections, compete, open_cells
 from innerworld.recipes.compare.plan import Plan, settle
 from innerworld.recipes.compare.results import read_results
@@ -76,6 +77,24 @@ def test_a_world_that_cannot_be_collected_is_told_by_all_its_runs(
     found = [read_answer(tmp_path, job, "probing") for job in plan.cells()]
     assert all(each is not None and "unknown policy 'nobody'" in each.failure for each in found)
     assert len(collections(plan, tmp_path)) == 2 and not list((tmp_path / "data").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("world", "sensors", "kept"),
+    [
+        ("CartPole-v1", ("state",), {"state"}),
+        ("CartPole-v1", ("pixels",), {"pixels", "state"}),
+        ("paddle", ("state",), {"pixels", "state"}),
+    ],
+)
+def test_pictures_that_nobody_looks_at_are_not_drawn(
+    small: Small, tmp_path: Path, world: str, sensors: tuple[str, ...], kept: set[str]
+) -> None:
+    plan = small(worlds=[world])
+    plan = plan.model_copy(update={"terms": plan.terms.model_copy(update={"sensors": sensors})})
+    gather(tmp_path, plan, (plan.worlds[0], 0))
+    store = Store.open(data_folder(tmp_path, plan.worlds[0], 0))
+    assert set(store.spec.obs) == kept and len(store) == 8
 
 
 def test_only_one_at_a_time(small: Small, here: Any, tmp_path: Path) -> None:

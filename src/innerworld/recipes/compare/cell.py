@@ -28,7 +28,7 @@ from innerworld.errors import UserError, choose
 from innerworld.evaluate.exam import Along, Answer, Exam
 from innerworld.evaluate.questions import QUESTIONS
 from innerworld.recipes.compare.lab import lab
-from innerworld.recipes.compare.plan import Cell, Plan, World
+from innerworld.recipes.compare.plan import Cell, Plan, World, gathered
 from innerworld.recipes.lesson import Lesson, actions, episodes, teach
 from innerworld.world import WorldModel
 
@@ -55,14 +55,13 @@ def data_folder(home: Path, world: World, seed: int) -> Path:
 def gather(home: Path, plan: Plan, job: tuple[World, int]) -> None:
     """Collect a world's episodes with a seed; the store appears whole or not at all. For workers."""
     world, seed = job
-    terms = plan.terms.experience
+    terms, sensors = plan.terms.experience, gathered(plan.terms, world)
     path = data_folder(home, world, seed)
     path.parent.mkdir(parents=True, exist_ok=True)
     begun = path.with_name(f"{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with closing(
-            make(world.name, min(terms.worlds, terms.episodes), terms.size, max_steps=terms.max_steps)
-        ) as many:
+        worlds = min(terms.worlds, terms.episodes)
+        with closing(make(world.name, worlds, terms.size, max_steps=terms.max_steps, sensors=sensors)) as many:
             spec = spec_of(many.single_observation_space, many.single_action_space)
             policy = choose("policy", terms.policy, POLICIES)(spec)
             store = Store.create(begun, spec, About(env=world.name, policy=terms.policy, seed=seed))

@@ -151,6 +151,18 @@ def seen(terms: Terms, world: World) -> Spec:
         raise UserError(f"{world.name}: {error}") from None
 
 
+def gathered(terms: Terms, world: World) -> list[str] | None:
+    """The sensors that are collected of a world; None: all that it has.
+
+    Where models see vectors alone these are all vectors (one of them may be the true state): drawing pictures that nobody
+    looks at takes longer than most worlds. Our own worlds draw fast, and always give all.
+    """
+    if world.name in envs.ENVS or not terms.sensors:
+        return None
+    spec = look(world.name, terms.experience)
+    return None if set(terms.sensors) & set(spec.images()) else spec.vectors()
+
+
 def look(env: str, experience: Experience) -> Spec:
     """What a world shows. Raises `UserError`."""
     with closing(envs.make(env, 1, experience.size, max_steps=experience.max_steps)) as worlds:
