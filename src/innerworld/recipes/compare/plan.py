@@ -154,8 +154,8 @@ def seen(terms: Terms, world: World) -> Spec:
 def gathered(terms: Terms, world: World) -> list[str] | None:
     """The sensors that are collected of a world; None: all that it has.
 
-    Where models see vectors alone these are all vectors (one of them may be the true state): drawing pictures that nobody
-    looks at takes longer than most worlds. Our own worlds draw fast, and always give all.
+    Where models see vectors alone these are all vectors (one of them may be the true state): to draw pictures that
+    nobody looks at takes longer than most worlds. Our own worlds draw fast, and always give all.
     """
     if world.name in envs.ENVS or not terms.sensors:
         return None
