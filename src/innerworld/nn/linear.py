@@ -43,7 +43,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 def faster(x: Tensor, weight: Tensor) -> bool:
     """Does their `product` go by oneDNN?"""
     many = x.numel() * weight.shape[0] >= (WORTH_GRAPH if _graph(x, weight) else WORTH)
-    return many and _plain(x, weight) and _foreign()
+    return many and _foreign() and _plain(x, weight)
 
 
 def gradients(to_y: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
