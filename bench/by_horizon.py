@@ -4,7 +4,8 @@
 
 A panel is FOLDER:METRIC. The numbers are those of the folder's `results.csv` that are called METRIC_1, METRIC_2, ...:
 of each entry the mean over seeds, in brackets the least and the greatest; in the plot a line and a band. What does not
-depend on the model (METRIC_still_1, METRIC_linear_1, ...) is a dashed line of its own.
+depend on the model (METRIC_still_1, METRIC_linear_1, ...) is a dashed line of its own; of a METRIC_ratio standing still
+is 1.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def _mean(values: list[float]) -> float:
 
 
 def plot(panels: dict[str, tuple[Values, Values]], out: Path) -> None:
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     pyplot.rcParams |= {"svg.fonttype": "none", "font.family": "DejaVu Sans", "svg.hashsalt": "innerworld"}
     figure, axes = pyplot.subplots(1, len(panels), figsize=(3.4 * len(panels), 3), layout="constrained", squeeze=False)
@@ -85,6 +86,12 @@ def plot(panels: dict[str, tuple[Values, Values]], out: Path) -> None:
             steps = sorted(of)
             axis.plot(steps, [_mean(of[h]) for h in steps], dashes, color="#777777", linewidth=1, label=name)
         folder, _, metric = panel.rpartition(":")
+        if metric.endswith("_ratio"):
+            axis.axhline(1, color="#777777", linewidth=1, linestyle="--", label="standing still")
+            axis.set_yscale("log")
+            axis.yaxis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_locator(ticker.NullLocator())
         axis.set_xscale("log", base=2)
         axis.set_xticks(steps := sorted({h for of in entries.values() for h in of}), [str(h) for h in steps])
         axis.set(title=Path(folder).name, xlabel="steps ahead", ylabel=metric)
