@@ -80,6 +80,17 @@ def test_whole_matrices_are_not_copied():
     assert linear._whole(matrix[:, :7]).is_contiguous()
 
 
+@pytest.mark.parametrize("learns", ["x", "weight", "bias"])
+def test_what_learns_alone_learns(learns, onednn):
+    given = {"x": drawn(50, 24), "weight": drawn(40, 24, seed=1), "bias": drawn(40, seed=2)}
+    given[learns].requires_grad_()
+    to_y = drawn(50, 40, seed=3)
+    found, right = (
+        torch.autograd.grad(times(*given.values()), given[learns], to_y)[0] for times in (product, F.linear)
+    )
+    close(found, right)
+
+
 def test_gradients_have_gradients(onednn):
     x, weight = drawn(60, 24).requires_grad_(), drawn(40, 24, seed=1).requires_grad_()
     found, right = (

@@ -33,16 +33,16 @@ class Linear(nn.Linear):
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """x `... i`, weight `o i` and bias `o` → `... o`, as `torch.nn.functional.linear`."""
-    if not faster(x, weight):
+    if not faster(x, weight, bias):
         return F.linear(x, weight, bias)
     rows = x.reshape(-1, x.shape[-1])
-    y = _Product.apply(rows, weight, bias) if _graph(x, weight) else _by_onednn(rows, weight, bias)
+    y = _Product.apply(rows, weight, bias) if _graph(x, weight, bias) else _by_onednn(rows, weight, bias)
     return y.view(*x.shape[:-1], -1)
 
 
-def faster(x: Tensor, weight: Tensor) -> bool:
+def faster(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> bool:
     """Does their `product` go by oneDNN?"""
-    many = x.numel() * weight.shape[0] >= (WORTH_GRAPH if _graph(x, weight) else WORTH)
+    many = x.numel() * weight.shape[0] >= (WORTH_GRAPH if _graph(x, weight, bias) else WORTH)
     return many and _foreign() and _plain(x, weight)
 
 
@@ -84,8 +84,8 @@ def _whole(matrix: Tensor) -> Tensor:
     return matrix if matrix.is_contiguous() or matrix.T.is_contiguous() else matrix.contiguous()
 
 
-def _graph(x: Tensor, weight: Tensor) -> bool:
-    return torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+def _graph(*given: Tensor | None) -> bool:
+    return torch.is_grad_enabled() and any(of is not None and of.requires_grad for of in given)
 
 
 def _plain(x: Tensor, weight: Tensor) -> bool:
