@@ -42,9 +42,10 @@ def prediction(
         still = model.energy(start, goal)
         found |= ratio_with_interval(f"energy_ratio_{h}", ahead, still, seed)
     if model.card.decodes:
+        shown = {h: model.decode(each(lambda value, h=h: value[:, 0, h - 1], imagined)) for h in horizons}
         for name in model.spec.images():
-            found |= _pixels(model, clip, imagined, name, horizons, context, seed)
-        found |= _vectors(model, clip, imagined, horizons, context, seed)
+            found |= _pixels(clip, shown, name, context, seed)
+        found |= _vectors(clip, shown, model.spec.vectors(), context, seed)
     return found
 
 
@@ -69,38 +70,30 @@ def position_error(
     return found
 
 
-def _pixels(
-    model: WorldModel,
-    clip: Clip,
-    imagined: dict[str, Tensor],
-    name: str,
-    horizons: Sequence[int],
-    context: int,
-    seed: int,
-) -> dict[str, float]:
+Shown = dict[int, dict[str, Tensor]]
+"""What is decoded of what was imagined, by steps ahead: sensors, each `b ...`."""
+
+
+def _pixels(clip: Clip, shown: Shown, name: str, context: int, seed: int) -> dict[str, float]:
     first = image_in(clip.obs[name][:, context])
     found: dict[str, float] = {}
-    for h in horizons:
-        shown = image_in(model.decode(each(lambda value, h=h: value[:, 0, h - 1], imagined))[name])
+    for h, drawn in shown.items():
         true = image_in(clip.obs[name][:, context + h])
-        ahead, still = ((picture - true).square().flatten(1).mean(dim=1) for picture in (shown, first))
+        ahead, still = ((picture - true).square().flatten(1).mean(dim=1) for picture in (image_in(drawn[name]), first))
         found |= ratio_with_interval(f"pixel_ratio_{h}", ahead, still, seed)
     return found
 
 
-def _vectors(
-    model: WorldModel, clip: Clip, imagined: dict[str, Tensor], horizons: Sequence[int], context: int, seed: int
-) -> dict[str, float]:
+def _vectors(clip: Clip, shown: Shown, sensors: Sequence[str], context: int, seed: int) -> dict[str, float]:
+    names = [name for name in sensors if all(name in drawn for drawn in shown.values())]
+    if not names:
+        return {}
+    true = torch.cat([clip.obs[name][:, context:] for name in names], dim=-1)  # b t n
+    spread = true.flatten(0, 1).std(dim=0)
+    varies = spread > 0
     found: dict[str, float] = {}
-    for h in horizons if model.spec.vectors() else ():
-        shown = model.decode(each(lambda value, h=h: value[:, 0, h - 1], imagined))
-        names = [name for name in model.spec.vectors() if name in shown]
-        if not names:
-            return {}
-        true = torch.cat([clip.obs[name][:, context:] for name in names], dim=-1)  # b t n
-        spread = true.flatten(0, 1).std(dim=0)
-        varies = spread > 0
-        guesses = torch.cat([shown[name] for name in names], dim=-1), true[:, 0]
+    for h, drawn in shown.items():
+        guesses = torch.cat([drawn[name] for name in names], dim=-1), true[:, 0]
         off = [((guess - true[:, h])[:, varies] / spread[varies]).square().mean(dim=1) for guess in guesses]
         found |= ratio_with_interval(f"vector_ratio_{h}", *off, seed=seed)
     return found
