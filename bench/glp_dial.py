@@ -11,8 +11,10 @@ keeps latents apart (SIGReg and an inverse model, as `jepa`'s `small` has them):
 
     python bench/glp_dial.py --folder runs/dial --seeds 0 1 2 --plot docs/glp-dial.svg
     python bench/glp_dial.py --folder runs/tiny --worlds two_rooms --episodes 40 --steps 20 --goals 2 --horizon 4
+    python bench/glp_dial.py --folder runs/dial --worlds pusht --demonstrations data/pusht --horizon 24
 
-Worlds: `two_rooms`; `two_rooms_noise`, the same before a floor that nobody can foresee; `paddle`, which has no goals.
+Worlds: `two_rooms`; `two_rooms_noise`, the same before a floor that nobody can foresee; `paddle`, which has no goals;
+`pusht`, human demonstrations that were imported, with goals 25 steps later in the same demonstration.
 What is measured on held-out episodes: a linear probe of the state (R²); effective rank and deviation of the features;
 error of the imagined latents and of the state that the probe reads off them, by standing still; of those that draw,
 error of pictures by standing still; goals reached by planning in latents; CPU seconds. A cell that is done is not done
@@ -50,7 +52,9 @@ from innerworld.recipes.two_rooms import Control, Run, School
 from innerworld.training import TrainConfig
 from innerworld.world import WorldModel
 
-SIZES = {"two_rooms": 64, "two_rooms_noise": 64, "paddle": 32}  # pixels
+SIZES = {"two_rooms": 64, "two_rooms_noise": 64, "paddle": 32, "pusht": 64}  # pixels
+COLLECTED = ("two_rooms", "two_rooms_noise", "paddle")
+NEAR: dict[str, Any] = {"goals": "one_episode", "goal_offset": 25, "budget": 50}
 READ = {"paddle": slice(1, 4)}  # of the state, what one picture shows: paddle and ball; else all of it
 AHEAD = (1, 8)  # steps
 PROBED, CLIPS = 100, 128  # episodes that a probe is fitted or judged on; clips to foresee
@@ -109,8 +113,9 @@ def once(world: str, seed: int, name: str, args: argparse.Namespace) -> Cell:
     if file.exists():
         return json.loads(file.read_text())
     run = plan(world, seed, name, args)
-    store = gather(run, folder, quiet=True)
-    taught = lesson(run, name, folder)
+    data = args.demonstrations if world == "pusht" else folder / "data"
+    store = Store.open(data) if world == "pusht" else gather(run, folder, quiet=True)
+    taught = lesson(run, name, folder).model_copy(update={"data": str(data)})
     began = time.process_time()
     model = teach(taught, folder / name, quiet=True, resume=True)
     assert isinstance(model, WorldModel)
@@ -157,11 +162,12 @@ def plan(world: str, seed: int, name: str, args: argparse.Namespace) -> Run:
     model = small | settings | {"jepa": jepa, "reward": 0.0, "continues": 0.0}
     search = ICEM(
         horizon=args.horizon, samples=args.samples, rounds=4, elites=max(2, args.samples // 8), init_std=1.0,
-        min_std=0.1, noise_beta=2.0, momentum=0.0,
+        min_std=0.1, noise_beta=2.0, momentum=0.0, hold=3 if world == "pusht" else 1,
     )  # fmt: skip
     control = Control(
-        episodes=args.goals, planner=search.model_dump(), rounds_again=2, agent=AgentConfig(execute=args.execute)
-    )
+        episodes=args.goals, planner=search.model_dump(), rounds_again=2, agent=AgentConfig(execute=args.execute),
+        **(NEAR if world == "pusht" else {}),
+    )  # fmt: skip
     school = School(family="glp", model=model, batch=64, length=12, train=train)
     return Run(
         env=world, size=SIZES.get(world, 64), episodes=args.episodes, worlds=min(100, args.episodes), seed=seed,
@@ -214,7 +220,8 @@ def plot(found: dict[tuple[str, str], list[Cell]], worlds: list[str], settings: 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="for the cells: WORLD/SEED/SETTING")
-    parser.add_argument("--worlds", nargs="+", default=list(SIZES))
+    parser.add_argument("--worlds", nargs="+", default=list(COLLECTED), choices=list(SIZES))
+    parser.add_argument("--demonstrations", type=Path, help="store of Push-T demonstrations, for `pusht`")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--settings", nargs="+", default=list(SETTINGS), choices=list(SETTINGS))
     parser.add_argument("--episodes", type=int, default=600, help="to collect, of which a tenth is held out")
@@ -224,7 +231,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=64, help="candidates of a plan's rounds")
     parser.add_argument("--execute", type=int, default=4, help="actions done before the next plan")
     parser.add_argument("--plot", type=Path, help="draw it, .svg or .png (needs matplotlib)")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if "pusht" in args.worlds and args.demonstrations is None:
+        parser.error("pusht needs --demonstrations (docs/data.md tells how to import them)")
+    return args
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from innerworld.models.diffusion_config import DIAMOND, DiffusionConfig
 from innerworld.models.rssm_config import PRESETS as RSSMS
 from innerworld.models.rssm_config import RSSMConfig
 from innerworld.models.sequence_config import DRAMA, STORM, TRANSDREAMER, SequenceConfig
+from innerworld.models.sequence_config import PRESETS as SEQUENCES
 from innerworld.policy.actor import ActorConfig
 from innerworld.policy.actor_critic import ActorCriticConfig
 from innerworld.policy.critic import CriticConfig
@@ -113,24 +114,38 @@ _V2_DMC = DreamerConfig(
     ),
 )
 _1M = _v3(RSSMS["1m"])
-_CONTROL = _1M.model_copy(
-    # v3-1m for worlds of a few numbers. V3 sees them in symlog, which presses together what is far from 0 and leaves
-    # small numbers small, and a number is worth too little beside the KL to be known well: so they are standardised and
-    # the KL weighs a tenth. Ends are rare once it can act, and all there is to fear: they weigh ten times. Fewer starts
-    # and higher rates learn in a hundredth of V3's updates.
-    update={
-        "world": cast(RSSMConfig, _1M.world).model_copy(
-            update={"standardise": True, "symlog": False, "free_nats": 0.1, "dyn": 0.1, "rep": 0.02, "continues": 10.0}
-        ),
-        "actor_critic": _1M.actor_critic.model_copy(
-            update={
-                "starts": 8,
-                "actor": _1M.actor_critic.actor.model_copy(update={"rate": 0.15}),
-                "critic": _1M.actor_critic.critic.model_copy(update={"rate": 0.4}),
-            }
-        ),
+# For a hundredth of V3's updates: beside its KL what is seen is worth too little to be known well, so the KL weighs a
+# tenth; fewer starts, higher rates of actor and critic.
+_LIGHT = {"free_nats": 0.1, "dyn": 0.1, "rep": 0.02}
+
+
+def _soon(config: DreamerConfig, **world: Any) -> DreamerConfig:
+    """With the settings that learn in few updates, and others of the world's."""
+    acting = config.actor_critic
+    faster = {
+        "starts": 8,
+        "actor": acting.actor.model_copy(update={"rate": 0.15}),
+        "critic": acting.critic.model_copy(update={"rate": 0.4}),
     }
-)
+    return config.model_copy(
+        update={
+            "world": config.world.model_copy(update=_LIGHT | world),
+            "actor_critic": acting.model_copy(update=faster),
+        }
+    )
+
+
+def _small(world: Config) -> DreamerConfig:
+    """An agent for a laptop's processor in a sequence model of some substrate, all of about as many parameters."""
+    units = cast(SequenceConfig, world).units
+    acting = ActorCriticConfig(actor=ActorConfig(units=units), critic=CriticConfig(units=units))
+    return _soon(DreamerConfig(family="sequence", world=world, actor_critic=acting))
+
+
+# v3-1m for worlds of a few numbers. V3 sees them in symlog, which presses together what is far from 0 and leaves
+# small numbers small: so they are standardised. Ends are rare once it can act, and all there is to fear: they weigh
+# ten times.
+_CONTROL = _soon(_1M, standardise=True, symlog=False, continues=10.0)
 _STORM = DreamerConfig(
     # weipu-zhang/STORM, agents.py and config_files/STORM.yaml: learning rates 1e-4, of actor and critic 3e-5.
     family="sequence",
@@ -186,6 +201,7 @@ PRESETS: dict[str, Config] = {
     **{f"v3-{size}": _v3(RSSMS[size]) for size in ("1m", "12m", "25m", "50m", "100m", "200m", "400m")},
     "cpu": _v3(RSSMS["1m-strided"]),  # v3 with convolutions that a CPU can afford
     "control": _CONTROL,
+    **{name: _small(world) for name, world in SEQUENCES.items() if name.startswith("small")},
     "transdreamer": _TRANSDREAMER,
     "storm": _STORM,
     "drama": _DRAMA,

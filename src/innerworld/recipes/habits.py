@@ -17,6 +17,7 @@ V2 = PLAIN.model_copy(update={"lr": 2e-4, "eps": 1e-5, "weight_decay": 1e-6, "cl
 V1 = PLAIN.model_copy(update={"lr": 6e-4, "clip_grad": 100.0, "log_every": 10})
 
 CONTROL = V3.model_copy(update={"steps": 4000, "lr": 1e-3, "warmup": 200, "final_lr_fraction": 0.03})
+SOON = (Online(envs=8, length=32, ratio=64, eval_every=EVERY), CONTROL)
 STORM = PLAIN.model_copy(update={"lr": 1e-4, "weight_decay": 0.0, "clip_grad": 1000.0, "log_every": 10})
 
 HABITS: dict[str, dict[str, tuple[Online, TrainConfig]]] = {
@@ -33,7 +34,9 @@ HABITS: dict[str, dict[str, tuple[Online, TrainConfig]]] = {
         # Dreamer: B50 x T50, 100 updates every 1000 environment steps, each action twice.
         "v1": (Online(batch=50, length=50, ratio=500, prefill=2500, action_repeat=2, eval_every=EVERY), V1),
         # Ours: worlds of a few numbers, CartPole in a quarter of an hour of CPU time.
-        "control": (Online(envs=8, length=32, ratio=64, eval_every=EVERY), CONTROL),
+        "control": SOON,
+        # Ours: small sequence models of any substrate.
+        "small": SOON,
         # TransDreamer, `configs_atari.py`: B50 x T50, an update every 16 steps.
         "transdreamer": (Online(batch=50, length=50, ratio=156.25, prefill=5000, eval_every=EVERY), V2),
         # STORM, STORM.yaml: B16 x T64, DRAMA, train.yaml: B16 x T128; both an update at every step.
