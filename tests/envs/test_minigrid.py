@@ -10,6 +10,7 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 from innerworld.envs import make, make_one
+from innerworld.envs.wording import hashed
 from innerworld.errors import UserError
 
 pytest.importorskip("minigrid")
@@ -69,6 +70,9 @@ def test_a_mission_that_differs_is_spoken_of(caplog: pytest.LogCaptureFixture) -
     assert "which no sensor says" in caplog.text
     assert env.reset(seed=0)[1] == {"mission": "go to the red ball"}
     caplog.clear()
+    told = make_one("minigrid:BabyAI-GoToRedBall-v0,mission=32", sensors=["mission"])
+    assert np.array_equal(told.reset(seed=0)[0]["mission"], hashed("go to the red ball", 32))
+    assert np.array_equal(told.step(0)[0]["mission"], hashed("go to the red ball", 32))
     make_one(EMPTY)
     assert not caplog.text
 

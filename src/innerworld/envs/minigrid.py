@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from innerworld.envs.suites import SuiteConfig, SuiteWorld
+from innerworld.envs.wording import hashed
 from innerworld.errors import UserError
 
 KINDS = (11, 6, 3)  # of things, of colours and of what a door can be: a cell's three numbers
@@ -23,11 +24,15 @@ class MiniGridConfig(SuiteConfig):
         default="one_hot", description="a cell is 20 numbers, 0 or 1, or MiniGrid's own 3"
     )
     whole: bool = Field(default=False, description="pictures show the whole grid instead of what the agent sees")
+    mission: int = Field(
+        default=0, description="numbers of a sensor `mission`, its words hashed; 0: no such sensor", ge=0
+    )
 
 
 class MiniGrid(SuiteWorld):
     """A MiniGrid or BabyAI id. Sensors: `symbols`, the cells that the agent sees; `direction`, one-hot; a picture of
-    the same view. `info["mission"]` of a reset is the mission in words, which no sensor says.
+    the same view; with `mission=64` its words, hashed to so many numbers (`envs/wording.py`). `info["mission"]` of a
+    reset is the mission in words.
 
     A reward of up to 1 comes with success alone, as MiniGrid gives it: the later, the less.
     """
@@ -52,11 +57,12 @@ class MiniGrid(SuiteWorld):
             symbols = spaces.Box(0, 1, (count * sum(KINDS),), np.float32)
         else:
             symbols = spaces.Box(0, max(KINDS), (count * len(KINDS),), np.float32)
-        self.observation_space = spaces.Dict({"symbols": symbols, "direction": seen["direction"]})
+        told = {"mission": spaces.Box(-1, 1, (config.mission,), np.float32)} if config.mission else {}
+        self.observation_space = spaces.Dict({"symbols": symbols, "direction": seen["direction"]} | told)
         self.action_space = self._grid.action_space
-        if _varies(seen["mission"]):
+        if _varies(seen["mission"]) and not config.mission:
             logger.warning(
-                "%s gives its mission in words, which no sensor says: it is in the info of a reset alone", config.task
+                "%s gives its mission in words, which no sensor says: set mission=64 for one that does", config.task
             )
 
     @classmethod
@@ -90,7 +96,8 @@ class MiniGrid(SuiteWorld):
             symbols = np.concatenate(parts, -1)  # x y 20
         else:
             symbols = cells.astype(np.float32)
-        return {"symbols": symbols.reshape(-1), "direction": int(obs["direction"])}
+        found: dict[str, Any] = {"symbols": symbols.reshape(-1), "direction": int(obs["direction"])}
+        return found | ({"mission": hashed(obs["mission"], self.config.mission)} if self.config.mission else {})
 
 
 def _varies(mission: Any) -> bool:

@@ -3,7 +3,8 @@
 A codec turns what is seen into tokens; a space-time transformer takes noise from the tokens of a frame, knowing the
 frames before it and the action since. In training every frame of a clip is at a level of noise of its own, so that each
 step teaches every frame; imagining goes frame by frame, a few denoising steps each. With a control branch frames can be
-asked for by their edges, or by a map, as Cosmos-Transfer does (arXiv 2503.14492).
+asked for by their edges, or by a map, as Cosmos-Transfer does (arXiv 2503.14492); with a prompt a film begins with a
+sentence alone.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from innerworld.models.tokens import check_action
 from innerworld.models.video_config import PRESETS, VideoConfig, check
 from innerworld.models.video_control import Control, borrow, drawn
 from innerworld.models.video_parts import Denoiser, Memory, Streams, Windows
+from innerworld.models.video_prompt import said, unsaid
 from innerworld.nn.flow import Denoise, Flow, noise_like, sample
 from innerworld.space import room_for
 from innerworld.types import Clip, Obs, Spec, State, each
@@ -32,7 +34,8 @@ PAINTED = 1024  # frames painted at once to be compared
 
 class Video(WorldModel):
     """State: `z` `b s d`, the tokens of what is seen now; `made` `b e`, what the network makes of them in the light of
-    what came before; and the memory `memory.*` from which `predict` and `encode` go on. A replay keeps no beliefs.
+    what came before; the memory `memory.*` from which `predict` and `encode` go on; and `prompt` `b e`, what a prompt
+    adds to actions, where there is one. A replay keeps no beliefs.
 
     Without a generator the next frame is what is expected: one step from nothing, where the network learnt that
     (`blank`), else the denoising steps without noise.
@@ -52,17 +55,18 @@ class Video(WorldModel):
     def __init__(self, config: VideoConfig, spec: Spec) -> None:
         check(config)
         config, trunk = borrow(config, spec, Video)
-        codec = Codec(config.codec, drawn(config.control, spec))
+        codec = Codec(config.codec, unsaid(config.prompt, drawn(config.control, spec)))
         config = config.model_copy(update={"codec": codec.config})  # what is saved needs no folder of another run
         super().__init__(config, spec)
         self.codec = codec
         self.flow = Flow(config.schedule, config.prediction, config.ramp)
         self.control = None if config.control.kind == "none" else Control(config.control, spec, codec)
-        self.net = Denoiser(config, codec, spec.action, 0 if self.control is None else self.control.width)
+        told = 0 if self.control is None else self.control.width
+        self.net = Denoiser(config, codec, spec.action, told, spec.obs[config.prompt][0] if config.prompt else 0)
         dim = config.backbone.dim
         self.heads = Heads(dim, config.units, config.bins, config.reward, config.continues)
         self._known = False  # was it looked at whether a borrowed trunk is here?
-        self._begin(trunk)
+        self._take(trunk)
 
     # ------------------------------------------------------------------ the five verbs
 
@@ -70,11 +74,11 @@ class Video(WorldModel):
         if (state is None) != (action is None):
             raise UserError("encode: give both the last state and the action since, or neither")
         self._check_trunk()
-        z = self.codec.look(obs)
+        z, prompt = self.codec.look(obs), self._prompt(obs)
         if state is None or action is None:
-            return self._kept(z, self.net.unknown.expand(len(z), -1), self.memory.blank(z), None)
+            return self._kept(z, self.net.unknown.expand(len(z), -1), self.memory.blank(z), None, prompt)
         check_action(action, self.spec)
-        return self._kept(z, self.net.act(action), memory_of(state), None)
+        return self._kept(z, self.net.act(action), memory_of(state), None, prompt)
 
     def predict(self, state: State, action: Tensor, rng: Generator | None = None) -> State:
         return self._next(state, action, rng, None)
@@ -112,6 +116,18 @@ class Video(WorldModel):
         return total + self.heads.weighed(judged), each(Tensor.detach, parts | judged)
 
     # ------------------------------------------------------------------ frames that are asked for
+
+    def begin(self, prompt: Tensor, rng: Generator | None = None) -> State:
+        """Worlds that fit their prompts `b n`, drawn out of nothing: beliefs `b ...` of their first frames.
+
+        Raises `UserError` for a model without a prompt, and one of another size.
+        """
+        if not self.settings.prompt:
+            raise UserError("this model has no prompt: train one with prompt=SENSOR, a vector sensor")
+        told = self._prompt({self.settings.prompt: prompt})
+        blank = told["prompt"].new_zeros(len(prompt), self.codec.s, self.codec.width)
+        act = self.net.unknown.expand(len(prompt), -1)
+        return self._imagined(act, self.memory.blank(blank), rng, told, blank)
 
     def transfer(
         self, state: State, actions: Tensor, control: Tensor, rng: Generator | None = None, weight: float = 1.0
@@ -151,7 +167,7 @@ class Video(WorldModel):
         z = self.codec.look(clip.obs)
         check_action(clip.action, self.spec)
         made, memory = self.memory.along(z, self._acts(clip), clip.first)
-        return {"z": z, "made": made} | as_state(memory)
+        return {"z": z, "made": made} | self._prompt(clip.obs) | as_state(memory)
 
     def roll(self, starts: State, horizon: int) -> Roll:
         """What futures share is looked at once. Raises `UserError` where they would not fit in memory."""
@@ -164,10 +180,11 @@ class Video(WorldModel):
         )
         going = self.memory.going(memory_of(starts), horizon)
         like = starts["z"].flatten(0, 1)
+        prompt = {name: starts[name].flatten(0, 1) for name in ("prompt",) if name in starts}
 
         def step(action: Tensor, rng: Generator | None) -> State:
             check_action(action, self.spec)
-            act = self.net.act(action)
+            act = _with(self.net.act(action), prompt)
             z = self._drawn(going.denoiser(act, rng), like, rng)
             return {"z": z, "made": going.keep(z, act, rng)}
 
@@ -215,29 +232,44 @@ class Video(WorldModel):
     def _next(self, state: State, action: Tensor, rng: Generator | None, told: Tensor | None) -> State:
         """The belief after an action, of a frame that is told `b s m`, or nothing."""
         check_action(action, self.spec)
-        act, memory = self.net.act(action), memory_of(state)
-        z = self._drawn(self.memory.denoiser(act, memory, rng, told), state["z"], rng)
-        return self._kept(z, act, memory, rng, told)
+        prompt = {name: state[name] for name in ("prompt",) if name in state}
+        return self._imagined(self.net.act(action), memory_of(state), rng, prompt, state["z"], told)
+
+    def _imagined(
+        self, act: Tensor, memory: State, rng: Generator | None, prompt: State, like: Tensor, told: Tensor | None = None
+    ) -> State:
+        z = self._drawn(self.memory.denoiser(_with(act, prompt), memory, rng, told), like, rng)
+        return self._kept(z, act, memory, rng, prompt, told)
 
     def _drawn(self, denoise: Denoise, like: Tensor, rng: Generator | None) -> Tensor:
         """The tokens of the next frame."""
         steps = 1 if rng is None and self.settings.blank else self.settings.steps
         return sample(self.flow, denoise, noise_like(like, rng), steps)
 
-    def _kept(self, z: Tensor, act: Tensor, memory: State, rng: Generator | None, told: Tensor | None = None) -> State:
-        made, memory = self.memory.keep(z, act, memory, rng, told)
-        return {"z": z, "made": made} | as_state(memory)
+    def _kept(
+        self, z: Tensor, act: Tensor, memory: State, rng: Generator | None, prompt: State, told: Tensor | None = None
+    ) -> State:
+        made, memory = self.memory.keep(z, _with(act, prompt), memory, rng, told)
+        return {"z": z, "made": made} | prompt | as_state(memory)
+
+    def _prompt(self, obs: Obs) -> State:
+        """What the prompt of what is seen adds to the vectors of actions, `... e`; without one no entry."""
+        name = self.settings.prompt
+        return {"prompt": self.net.prompt(said(name, self.spec, obs))} if self.net.prompt is not None else {}
 
     def _acts(self, clip: Clip, drop: bool = False) -> Tensor:
-        """The vectors of the actions before each frame, `b t+1 e`; unknown where an episode begins, or if dropped."""
+        """The vectors of the actions before each frame, with the prompt, `b t+1 e`.
+
+        The action is unknown where an episode begins; dropped is the prompt, too.
+        """
         acts = self.net.act(clip.action)
-        known = torch.ones(clip.action.shape[:2], dtype=torch.bool, device=acts.device)
         if clip.first is not None:
-            known &= ~clip.first[:, 1:]
+            acts = torch.where(clip.first[:, 1:, None], self.net.unknown, acts)
+        acts = _with(torch.cat([self.net.unknown.expand(len(acts), 1, -1), acts], dim=1), self._prompt(clip.obs))
         if drop and self.training and self.settings.action_dropout:
-            known &= torch.rand_like(known, dtype=acts.dtype) >= self.settings.action_dropout
-        acts = torch.where(known[..., None], acts, self.net.unknown)
-        return torch.cat([self.net.unknown.expand(len(acts), 1, -1), acts], dim=1)
+            untold = torch.rand(acts.shape[:2], device=acts.device) < self.settings.action_dropout
+            acts = torch.where(untold[..., None], self.net.unknown, acts)
+        return acts
 
     def _told(self, clip: Clip) -> Tensor | None:
         """What a branch is told of each frame of a clip, `b t+1 s m`; in training of some from a random moment on."""
@@ -272,7 +304,7 @@ class Video(WorldModel):
             energy = energy + (z - goal)[:, pictures:].square().mean(dim=(1, 2))
         return energy
 
-    def _begin(self, trunk: Video | None) -> None:
+    def _take(self, trunk: Video | None) -> None:
         """As the trunk's run left it, where one is named, with a branch that copies it; and what is held still."""
         control, side = self.settings.control, self.net.body.side
         if control.origin:
@@ -295,3 +327,8 @@ class Video(WorldModel):
                     f"control.trunk={origin}"
                 )
             self._known = True
+
+
+def _with(act: Tensor, prompt: State) -> Tensor:
+    """Vectors of actions, with what a prompt adds to them."""
+    return act + prompt["prompt"] if prompt else act

@@ -45,6 +45,11 @@ class VideoConfig(Config):
     codec: CodecConfig = Field(default=CodecConfig(), description="what makes tokens of what is seen")
     backbone: SpaceTimeConfig = Field(default=SpaceTimeConfig(), description="the transformer that takes noise away")
     control: ControlConfig = Field(default=ControlConfig(), description="what frames are told beside actions")
+    prompt: str = Field(
+        default="",
+        description="vector sensor that says what the whole film is about, as a sentence's numbers: told with every"
+        " frame, not predicted; none: nothing is said",
+    )
     noise: Literal["per_frame", "history", "shared"] = Field(
         default="per_frame",
         description="levels in training: each frame its own (Diffusion Forcing), frames before some moment little noise"
@@ -80,9 +85,11 @@ class VideoConfig(Config):
         ge=0,
         le=1,
     )
-    action_dropout: float = Field(default=0.0, description="share of the frames whose action is not told", ge=0, lt=1)
+    action_dropout: float = Field(
+        default=0.0, description="share of the frames whose action and prompt are not told", ge=0, lt=1
+    )
     guidance: float = Field(
-        default=1.0, description="how much more than without its action a frame changes; 1: as it is", ge=0
+        default=1.0, description="how much more than without its action and prompt a frame changes; 1: as it is", ge=0
     )
     experts: int = Field(default=1, description="networks that read the action, softly chosen by it (Astra)", ge=1)
     reward: float = Field(default=0.1, description="weight of the reward's loss; 0 leaves its head out", ge=0)

@@ -24,10 +24,10 @@ class Denoiser(nn.Module):
     """Frames of tokens at levels of noise, and the actions that led to them → what the flow asks for.
 
     An action that is not known (at an episode's first frame, or dropped) is a vector of its own. Where tokens are
-    `told` so many numbers more, a side branch reads them.
+    `told` so many numbers more, a side branch reads them; a `prompt` of so many numbers is added to the action.
     """
 
-    def __init__(self, config: VideoConfig, codec: Codec, action: int, told: int = 0) -> None:
+    def __init__(self, config: VideoConfig, codec: Codec, action: int, told: int = 0, prompt: int = 0) -> None:
         super().__init__()
         self.told = told
         dim, pictures = config.backbone.dim, sum(y * x for y, x in codec.grids)
@@ -39,6 +39,7 @@ class Denoiser(nn.Module):
             self.experts = nn.ModuleList(Linear(action, dim) for _ in range(config.experts))
             self.choice = Linear(action, config.experts) if config.experts > 1 else None
         self.unknown = nn.Parameter(torch.randn(dim) * 0.02)
+        self.prompt = Linear(prompt, dim) if prompt else None
         copies = config.control.copies if told else 0
         self.body = SpaceTime(config.backbone, codec.grids, dim, codec.s - pictures, copies, told)
 
