@@ -12,8 +12,9 @@ side of that comparison is `--without`, a run that learnt clean pasts: `model.no
 model.context=1`. It is drawn at `context` 1.
 
 Protocol of `evaluate/pictures.py`: five frames are seen, chance is drawn; the table tells means over windows of ten
-frames, and two standard errors over clips. Rows `near` are the PSNR to the nearest of all true frames of these clips: a
-film that loses the truth but stays a picture of that world keeps it, one that decays does not.
+frames, and two standard errors over clips; rows with a minus are differences within clips. Rows `near` are the PSNR to
+the nearest of all true frames of these clips: a film that loses the truth but stays a picture of that world keeps it,
+one that decays does not.
 """
 
 from __future__ import annotations
@@ -63,6 +64,9 @@ def main() -> None:
         found = drift(shown, seen.redrawn[:, SEEN + 1 :], true, last)
         curves |= {name: found.psnr, f"{name}, near": nearest(shown, true)}
         curves |= {"last frame repeated": found.psnr_still, "the codec": found.psnr_codec}
+    first, *rest = [name for name, *_ in sides]
+    curves |= {f"{name} - {first}": curves[name] - curves[first] for name in rest}
+    curves |= {f"{name} - {first}, near": curves[f"{name}, near"] - curves[f"{first}, near"] for name in rest}
     curves["mean picture"] = psnr(true.float().mean(dim=(0, 1)).round().to(torch.uint8).expand_as(true), true)
     table(curves)
     if arguments.out:
@@ -106,6 +110,8 @@ def plot(curves: dict[str, Tensor], out: Path) -> None:
 
     figure, axis = pyplot.subplots(figsize=(7, 3.5), layout="constrained")
     for name, values in curves.items():
+        if " - " in name:
+            continue
         style = "-" if name.startswith(("context", "learnt")) and not name.endswith("near") else ":"
         axis.plot(range(1, values.shape[1] + 1), values.mean(dim=0), style, label=name)
     axis.set(xlabel="imagined frame", ylabel="PSNR, dB")
