@@ -3,11 +3,12 @@
     python docs/pictures.py runs/demo/jepa docs/demo.webp
     python docs/pictures.py runs/far/0/hjepa runs/far/1/hjepa docs/hjepa-curve.svg --parts predict above
     python docs/pictures.py runs/0/cartpole runs/1/cartpole docs/dreamer-curve.svg --parts eval_return --linear
+    python docs/pictures.py runs/v3/* runs/cpu/* docs/dreamer-pixels.svg --parts eval_return --linear --by-folder
 
 A film (.webp), of one run. Left: the world as the agent walks through it, and in yellow the goal. Right: what it
 imagined before its first step, drawn as the most similar pictures that it has seen (a joint-embedding model cannot
-paint). Curves (.svg), of one run or several of a family: numbers of the log, such as parts of the loss, each beside the
-others, against training steps. Curves need matplotlib.
+paint). Curves (.svg), of one run or several: numbers of the log, such as parts of the loss, each beside the others,
+against training steps; with `--by-folder` runs of one folder share a colour and its name. Curves need matplotlib.
 """
 
 from __future__ import annotations
@@ -39,15 +40,19 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="the picture, .webp or .svg")
     parser.add_argument("--parts", nargs="+", default=["loss"], help="of the loss, as the log names them")
     parser.add_argument("--linear", action="store_true", help="curves from 0, not of their logarithm")
+    parser.add_argument("--by-folder", action="store_true", help="curves: one colour for the runs of a folder")
     args = parser.parse_args()
     if args.out.suffix == ".svg":
-        curves(args.runs, args.out, args.parts, args.linear)
+        curves(args.runs, args.out, args.parts, args.linear, args.by_folder)
     else:
         film(args.runs[0], args.out)
 
 
-def curves(runs: list[Path], out: Path, parts: list[str], linear: bool) -> None:
-    """One panel for each part; one line for each run, named as the folder that it is in (its seed)."""
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+
+
+def curves(runs: list[Path], out: Path, parts: list[str], linear: bool, by_folder: bool) -> None:
+    """One panel for each part; one line for each run, named as the folder that it is in (its seed, or its kind)."""
     from matplotlib import pyplot, ticker
 
     # Letters stay letters, of one font, and the same runs make the same file, a small one.
@@ -55,9 +60,13 @@ def curves(runs: list[Path], out: Path, parts: list[str], linear: bool) -> None:
     width = max(4.0, 2.7 * len(parts))
     figure, axes = pyplot.subplots(1, len(parts), figsize=(width, 2.6), layout="constrained", squeeze=False)
     for axis, part in zip(axes[0], parts, strict=True):
-        for run, colour in zip(runs, ("#0072b2", "#d55e00", "#009e73", "#cc79a7"), strict=False):
+        named = dict(zip(dict.fromkeys(run.parent.name for run in runs), COLOURS, strict=False))
+        for run in runs:
             rows = [(row["step"], row[part]) for row in read_log(run) if part in row]
-            axis.plot(*zip(*rows, strict=True), color=colour, linewidth=1, label=f"seed {run.parent.name}")
+            name = run.parent.name if by_folder else f"seed {run.parent.name}"
+            told = axis.get_legend_handles_labels()[1]  # a name once, though several runs may have it
+            colour = named[run.parent.name]
+            axis.plot(*zip(*rows, strict=True), color=colour, linewidth=1, label=None if name in told else name)
         axis.set(title=part, xlabel="training step")
         if linear:
             axis.set_ylim(bottom=0)

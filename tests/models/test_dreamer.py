@@ -67,6 +67,20 @@ def test_older_dreamers_learn_each_part_at_its_own_rate(preset: str) -> None:
     assert _dreamer().rates() == {}
 
 
+def test_small_agents_differ_in_their_substrate_alone() -> None:
+    """Whoever compares them compares memories: as many parameters within half a percent, and the same of all else."""
+    small = {name: cast(DreamerConfig, of) for name, of in Dreamer.presets.items() if name.startswith("small")}
+    kinds = {cast(SequenceConfig, of.world).backbone.kind for of in small.values()}
+    assert kinds == {"attention", "mamba2", "s4d", "s5", "gru", "hybrid"}
+    with torch.device("meta"):
+        built = {name: Dreamer(of, Spec({"pixels": (32, 32, 3)}, 7, discrete=True)) for name, of in small.items()}
+    counts = [sum(p.numel() for p in model.parameters() if p.requires_grad) for model in built.values()]
+    assert max(counts) < 1.005 * min(counts) and min(counts) > 1e6
+    same = small["small"].world.model_dump(exclude={"backbone"})
+    assert all(of.world.model_dump(exclude={"backbone"}) == same for of in small.values())
+    assert all(of.actor_critic == small["small"].actor_critic for of in small.values())
+
+
 @pytest.mark.parametrize("preset", list(Dreamer.presets))
 def test_every_presets_steps_are_discounted_once(preset: str) -> None:
     """What the world's "continue" contains is what the actor-critic discounts by; DIAMOND's is a mere chance."""

@@ -22,6 +22,11 @@ def test_sequence_models_practise_as_theirs():
     assert (drama[1].lr, drama[1].clip_grad, drama[1].agc, drama[1].optimiser) == (4e-5, 1000, 0, "laprop")
 
 
+def test_small_agents_practise_as_the_control_preset_does():
+    assert habits("dreamer", "small") == habits("dreamer", "small-mamba2") == habits("dreamer", "control")
+    assert habits("dreamer", "control")[0].envs == 8 and habits("dreamer", "control")[1].lr == 1e-3
+
+
 def test_a_preset_of_another_name_begins_as_the_first():
     assert habits("dreamer", None) == habits("dreamer", "v3") == habits("dreamer", "cpu") == habits("dreamer", "v30")
 
