@@ -14,6 +14,7 @@ against training steps; with `--by-folder` runs of one folder share a colour and
 from __future__ import annotations
 
 import argparse
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,7 @@ def curves(runs: list[Path], out: Path, parts: list[str], linear: bool, by_folde
     width = max(4.0, 2.7 * len(parts))
     figure, axes = pyplot.subplots(1, len(parts), figsize=(width, 2.6), layout="constrained", squeeze=False)
     for axis, part in zip(axes[0], parts, strict=True):
-        named = dict(zip(dict.fromkeys(run.parent.name for run in runs), COLOURS, strict=False))
+        named = dict(zip(dict.fromkeys(run.parent.name for run in runs), cycle(COLOURS), strict=False))
         for run in runs:
             rows = [(row["step"], row[part]) for row in read_log(run) if part in row]
             name = run.parent.name if by_folder else f"seed {run.parent.name}"
