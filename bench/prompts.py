@@ -105,7 +105,7 @@ def firsts(where: Path, model: Video) -> tuple[Tensor, Tensor]:
     store = Store.open(where)
     found = [store.episode(i).obs for i in range(len(store))]
     image, prompt = (
-        torch.stack([obs[name][0] for obs in found]) for name in (model.codec.images[0], model.settings.prompt)
+        torch.stack([obs[name][0, 0] for obs in found]) for name in (model.codec.images[0], model.settings.prompt)
     )
     return image, prompt
 

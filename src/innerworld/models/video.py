@@ -13,6 +13,7 @@ from typing import ClassVar, cast
 
 import torch
 from torch import Generator, Tensor
+from torch.nn import functional as F
 
 from innerworld.config import Config
 from innerworld.errors import UserError
@@ -255,7 +256,10 @@ class Video(WorldModel):
     def _prompt(self, obs: Obs) -> State:
         """What the prompt of what is seen adds to the vectors of actions, `... e`; without one no entry."""
         name = self.settings.prompt
-        return {"prompt": self.net.prompt(said(name, self.spec, obs))} if self.net.prompt is not None else {}
+        if self.net.prompt is None:
+            return {}
+        prompt = said(name, self.spec, obs)
+        return {"prompt": self.net.prompt(F.rms_norm(prompt, prompt.shape[-1:]))}
 
     def _acts(self, clip: Clip, drop: bool = False) -> Tensor:
         """The vectors of the actions before each frame, with the prompt, `b t+1 e`.
