@@ -5,9 +5,9 @@
     innerworld collect minigrid:BabyAI-GoToObj-v0,whole=true,mission=64 --size 32 --policy uniform --episodes 600 \\
         --max-steps 12 --seed 1 --out data/other_rooms
     innerworld train video --preset small --data data/rooms --sensors pixels mission --out runs/prompted \\
-        --batch 16 --length 6 model.prompt=mission model.codec.patch=4 train.steps=1500 train.lr=1e-3 \\
-        train.warmup=30 train.final_lr_fraction=0.05 train.betas=[0.9,0.99]
-    python bench/prompts.py runs/prompted data/rooms data/other_rooms --picture prompts.png
+        --batch 64 --length 1 model.prompt=mission model.codec.patch=4 model.action_dropout=0.1 train.steps=1500 \\
+        train.lr=1e-3 train.warmup=30 train.final_lr_fraction=0.05 train.betas=[0.9,0.99]
+    python bench/prompts.py runs/prompted data/rooms data/other_rooms --steps 16 --guidance 2 --picture prompts.png
 
 Each room holds one thing of six colours and three kinds, and the sentence says which. A small net learns on the first
 frames of DATA to tell the sentence from the picture. It then reads OTHER rooms, those rooms as the codec draws them,
@@ -34,7 +34,7 @@ from innerworld.types import random_actions
 
 STEPS, BATCH, ROWS = 600, 64, 256
 ON = 8  # actions after which it is asked again
-SHOWN = 8  # frames of a sentence in the picture
+SHOWN = 12  # frames of a sentence in the picture
 
 
 class Reader(nn.Module):
@@ -64,6 +64,9 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="folder of a video model that is told prompts")
     parser.add_argument("data", type=Path, help="the store that it learnt from")
     parser.add_argument("other", type=Path, help="other episodes")
+    parser.add_argument("--steps", type=int, default=[16], nargs="+", help="of denoising")
+    parser.add_argument("--guidance", type=float, default=[2.0], nargs="+", help="for each number of steps")
+    parser.add_argument("--films", type=int, default=600, help="films, at most as many as OTHER has episodes")
     parser.add_argument("--picture", type=Path, help="draw frames of six sentences, .png")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -72,24 +75,23 @@ def main() -> None:
     frames, prompts = firsts(args.data, model)
     sentences = torch.unique(prompts, dim=0)
     reader = taught(frames, named(prompts, sentences), len(sentences))
-    frames, prompts = firsts(args.other, model)
-    which, rng = named(prompts, sentences), Generator().manual_seed(0)
+    frames, prompts = (some[: args.films] for some in firsts(args.other, model))
+    which = named(prompts, sentences)
+    image = model.codec.images[0]
     with torch.no_grad():
-        begun = model.begin(prompts, rng)
-        belief = begun
-        for action in random_actions(model.spec, (len(prompts), ON), rng).unbind(1):
-            belief = model.predict(belief, action, rng)
-        image = model.codec.images[0]
-        drawn, later = (to_uint8(model.decode(some)[image]) for some in (begun, belief))
         codec = to_uint8(model.codec.show(model.codec.look({image: frames}))[image])
-    other = which[torch.randperm(len(which), generator=rng)]
-    told = {
-        "real first frames of other episodes": (frames, which),
-        "the same, drawn by the codec": (codec, which),
-        "drawn out of nothing, for its sentence": (drawn, which),
-        f"after {ON} random actions": (later, which),
-        "read as another frame's sentence": (drawn, other),
-    }
+    told = {"real first frames of other episodes": (frames, which), "the same, drawn by the codec": (codec, which)}
+    for steps in args.steps:
+        for guidance in args.guidance:
+            rng = Generator().manual_seed(0)
+            other = Video(model.settings.model_copy(update={"steps": steps, "guidance": guidance}), model.spec)
+            other.load_state_dict(model.state_dict())
+            drawn, later = films(other.eval(), prompts, rng)
+            how = f"out of nothing, {steps} steps, guidance {guidance:g}"
+            told[how] = (drawn, which)
+            told[f"{how}, after {ON} random actions"] = (later, which)
+    another = which[torch.randperm(len(which), generator=rng)]
+    told["read as another frame's sentence"] = (drawn, another)
     print(f"{len(sentences)} sentences\n| frames | read as their sentence |\n|---|--:|")
     for name, (shown, wanted) in told.items():
         print(f"| {name} | {reader.right(shown, wanted)} |")
@@ -98,6 +100,16 @@ def main() -> None:
     if args.picture:
         rows = [torch.cat(list(drawn[which == i][:SHOWN]), dim=1) for i in range(0, len(sentences), 3)]
         args.picture.write_bytes(png(enlarge(torch.cat(rows).numpy(), 3)))
+
+
+@torch.no_grad()
+def films(model: Video, prompts: Tensor, rng: Generator) -> tuple[Tensor, Tensor]:
+    """First frames for prompts `n d`, and those after random actions: `n y x c` uint8 each."""
+    belief = begun = model.begin(prompts, rng)
+    for action in random_actions(model.spec, (len(prompts), ON), rng).unbind(1):
+        belief = model.predict(belief, action, rng)
+    first, last = (to_uint8(model.decode(some)[model.codec.images[0]]) for some in (begun, belief))
+    return first, last
 
 
 def firsts(where: Path, model: Video) -> tuple[Tensor, Tensor]:
