@@ -8,7 +8,7 @@ import pytest
 
 from innerworld.cli import main
 from innerworld.envs import ENVS
-from innerworld.families import FAMILIES
+from innerworld.families import FAMILIES, config
 from innerworld.models import MODELS
 from innerworld.perception import ENCODERS
 from innerworld.plan import PLANNERS
@@ -48,6 +48,16 @@ def test_a_preset_is_told_by_what_it_changes(capsys):
     lewm = _json(capsys, "models", "jepa")["presets"]["lewm"]
     assert lewm["latent"] == 192
     assert "std" not in lewm
+    storm = _json(capsys, "models", "dreamer")["presets"]["storm"]
+    assert (storm["family"], storm["world.backbone.positions"]) == ("sequence", "learned")
+    assert "world" not in storm and "world.reward" not in storm
+
+
+@pytest.mark.parametrize("name", list(FAMILIES))
+def test_who_types_what_a_preset_changes_has_the_preset(name, capsys):
+    for preset, changes in _json(capsys, "models", name)["presets"].items():
+        words = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+        assert config(name, None, words) == FAMILIES[name].presets[preset], preset
 
 
 def test_envs(capsys):

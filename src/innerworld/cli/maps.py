@@ -149,9 +149,16 @@ def _in_full(name: str, kind: type, default: Config, presets: dict[str, Config],
     return Answer(values, show)
 
 
-def _changes(config: Config, default: Config) -> dict[str, object]:
-    before = default.model_dump(mode="json")
-    return {key: value for key, value in config.model_dump(mode="json").items() if value != before[key]}
+def _changes(config: Config, default: Config, prefix: str = "") -> dict[str, object]:
+    """The dotted keys whose values differ; of settings that are another family's, from that family's defaults."""
+    values, found = config.model_dump(mode="json"), {}
+    for name in type(config).model_fields:
+        now, before = getattr(config, name), getattr(default, name)
+        if isinstance(now, Config) and isinstance(before, Config):
+            found |= _changes(now, before if type(now) is type(before) else type(now)(), f"{prefix}{name}.")
+        elif now != before:
+            found[prefix + name] = values[name]
+    return found
 
 
 def _said(value: object) -> str:
