@@ -76,9 +76,9 @@ def test_small_agents_differ_in_their_substrate_alone() -> None:
         built = {name: Dreamer(of, Spec({"pixels": (32, 32, 3)}, 7, discrete=True)) for name, of in small.items()}
     counts = [sum(p.numel() for p in model.parameters() if p.requires_grad) for model in built.values()]
     assert max(counts) < 1.005 * min(counts) and min(counts) > 1e6
-    same = small["small"].world.model_dump(exclude={"backbone"})
+    same = small["small-attention"].world.model_dump(exclude={"backbone"})
     assert all(of.world.model_dump(exclude={"backbone"}) == same for of in small.values())
-    assert all(of.actor_critic == small["small"].actor_critic for of in small.values())
+    assert all(of.actor_critic == small["small-attention"].actor_critic for of in small.values())
 
 
 @pytest.mark.parametrize("preset", list(Dreamer.presets))

@@ -23,7 +23,7 @@ def test_sequence_models_practise_as_theirs():
 
 
 def test_small_agents_practise_as_the_control_preset_does():
-    assert habits("dreamer", "small") == habits("dreamer", "small-mamba2") == habits("dreamer", "control")
+    assert habits("dreamer", "small-attention") == habits("dreamer", "small-mamba2") == habits("dreamer", "control")
     assert habits("dreamer", "control")[0].envs == 8 and habits("dreamer", "control")[1].lr == 1e-3
 
 

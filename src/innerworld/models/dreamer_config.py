@@ -201,7 +201,9 @@ PRESETS: dict[str, Config] = {
     **{f"v3-{size}": _v3(RSSMS[size]) for size in ("1m", "12m", "25m", "50m", "100m", "200m", "400m")},
     "cpu": _v3(RSSMS["1m-strided"]),  # v3 with convolutions that a CPU can afford
     "control": _CONTROL,
-    **{name: _small(world) for name, world in SEQUENCES.items() if name.startswith("small")},
+    # None is called `small`: where no preset is named one begins with `v3`.
+    "small-attention": _small(SEQUENCES["small"]),
+    **{name: _small(world) for name, world in SEQUENCES.items() if name.startswith("small-")},
     "transdreamer": _TRANSDREAMER,
     "storm": _STORM,
     "drama": _DRAMA,
