@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -131,7 +132,8 @@ class CoinRun(Single):
 def _games(config: CoinRunConfig, n: int, seed: int) -> Any:
     """`n` of Procgen's games. Raises `UserError` where it, or what it stands on, is not installed."""
     try:
-        from procgen import ProcgenGym3Env  # pyright: ignore[reportMissingImports]
+        with warnings.catch_warnings(action="ignore", category=ResourceWarning):  # it leaves a file of its own open
+            from procgen import ProcgenGym3Env  # pyright: ignore[reportMissingImports]
     except ImportError as error:
         raise UserError(f"{MISSING} ({error})") from None
     return ProcgenGym3Env(
