@@ -57,8 +57,10 @@ class MiniGrid(SuiteWorld):
             symbols = spaces.Box(0, 1, (count * sum(KINDS),), np.float32)
         else:
             symbols = spaces.Box(0, max(KINDS), (count * len(KINDS),), np.float32)
-        told = {"mission": spaces.Box(-1, 1, (config.mission,), np.float32)} if config.mission else {}
-        self.observation_space = spaces.Dict({"symbols": symbols, "direction": seen["direction"]} | told)
+        sensors: dict[str, spaces.Space[Any]] = {"symbols": symbols, "direction": seen["direction"]}
+        if config.mission:
+            sensors["mission"] = spaces.Box(-1, 1, (config.mission,), np.float32)
+        self.observation_space = spaces.Dict(sensors)
         self.action_space = self._grid.action_space
         if _varies(seen["mission"]) and not config.mission:
             logger.warning(
