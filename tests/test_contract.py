@@ -57,7 +57,7 @@ SETTINGS: dict[str, dict[str, Config]] = {
     "diffusion": {
         "two-hot": Diffusion.Config.model_validate(DIFFUSION_TINY),
         "frames alone": Diffusion.Config.model_validate(
-            DIFFUSION_TINY | {"history": 1, "rollout": 0, "windows": 2, "reward": 0, "continues": 0}
+            DIFFUSION_TINY | {"history": 1, "rollout": 0, "windows": 2, "reward": 0, "continues": 0, "patch": 2}
         ),
     },
     "dino_wm": {

@@ -19,6 +19,7 @@ class Learns(nn.Module, ABC):
     Config: ClassVar[type[Config]]
     presets: ClassVar[dict[str, Config]] = {}
     alike: ClassVar[bool] = False  # do impressions of one scene have most in common? The collapse watch looks past it
+    sampling: ClassVar[tuple[str, ...]] = ()  # settings of how it draws alone, which what was learnt does not depend on
     restarts: ClassVar[bool] = False  # does it heed a clip's `first` and `past`? Online training needs that
 
     def __init__(self, config: Config, spec: Spec) -> None:

@@ -189,6 +189,18 @@ def test_where_an_episode_begins_what_follows_is_as_after_a_first_look() -> None
     torch.testing.assert_close(model.features(after), model.features(expected))
 
 
+def test_patches_are_whole_frames_to_the_pixel() -> None:
+    """The U-Net sees squares of pixels as one; every pixel of them is read, and drawn by itself."""
+    model, clip = build(patch=3), random_clip(GAME, 1, 4)
+    frames, actions = torch.zeros(1, 2, 3, 12, 12, requires_grad=True), torch.zeros(1, 2, 4)
+    noisy = torch.zeros(1, 3, 12, 12)
+    said, _ = model.denoiser(noisy, torch.ones(1), frames, actions)
+    said.square().sum().backward()
+    assert frames.grad is not None and bool((frames.grad != 0).all())
+    assert said.shape == noisy.shape and said.unique().numel() > 100
+    assert model.denoiser.into.in_channels == 3 * 3 * 3**2 and imagined(model, clip)["frame"].shape == (1, 3, 12, 12)
+
+
 def test_fewer_steps_draw_another_frame() -> None:
     model, clip = build(), random_clip(GAME, 1, 4)
     three = imagined(model, clip)["frame"]
@@ -351,6 +363,7 @@ def test_pictures_may_keep_their_size() -> None:
     [
         ({"steer": 9}, "steer=9: choose an even number that history=2 divides"),
         ({"depths": (1,)}, "channels has 2 entries, depths 1"),
+        ({"patch": 5}, "patch=5 does not divide frames of 12×12 pixels"),
         ({"attention": (True,)}, "attention has 1 entries, channels 2"),
         ({"ends": EndsConfig(bins=4)}, "ends.bins=4: choose an odd number"),
         ({"ends": EndsConfig(channels=())}, "ends.channels has 0 entries"),

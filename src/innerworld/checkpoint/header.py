@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -11,8 +11,8 @@ from typing import Any
 
 from pydantic import Field
 
-from innerworld.config import Config, build, flat
-from innerworld.errors import UserError, choose
+from innerworld.config import Config, build, flat, override
+from innerworld.errors import UserError, choose, nearest
 from innerworld.learns import Learns
 from innerworld.types import Spec
 from innerworld.version import VERSION
@@ -64,10 +64,19 @@ def describe(model: Learns, step: int, train: Config | None, **more: Any) -> Hea
     )
 
 
-def build_model(header: Header, where: str, models: Families | None) -> Learns:
-    """A fresh model of the kind that the header names. Raises `UserError` for an unknown family or key."""
+def build_model(header: Header, where: str, models: Families | None, changes: Sequence[str] = ()) -> Learns:
+    """A fresh model of the kind that the header names, with `changes`, `a.b=value` words, to how it draws.
+
+    Raises `UserError` for an unknown family or key, and for changes to what was learnt with.
+    """
     kind = _choose_family(header.family, models)
     config = build(kind.Config, header.model, f"{where}: model")
+    for word in changes:
+        key = word.partition("=")[0]
+        if key not in kind.sampling:
+            known, close = ", ".join(kind.sampling) or "nothing", nearest(key, [*kind.sampling])
+            raise UserError(f"of a taught {header.family} {key!r} stays as it is.{close} May change: {known}")
+    config = override(config, changes)
     return kind(config, Spec(header.spec.obs, header.spec.action, header.spec.discrete))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import overload
 
@@ -40,6 +40,7 @@ def load(
     device: torch.device | str = "cpu",
     ema: bool = False,
     best: bool = False,
+    changes: Sequence[str] = (),
 ) -> Learns: ...
 @overload
 def load(
@@ -48,6 +49,7 @@ def load(
     device: torch.device | str = "cpu",
     ema: bool = False,
     best: bool = False,
+    changes: Sequence[str] = (),
     *,
     kind: type[L],
 ) -> L: ...
@@ -57,15 +59,17 @@ def load(
     device: torch.device | str = "cpu",
     ema: bool = False,
     best: bool = False,
+    changes: Sequence[str] = (),
     *,
     kind: type[Learns] = Learns,
 ) -> Learns:
     """Build a model or an encoder from a run's folder (its newest whole checkpoint) or from one checkpoint's folder.
 
     `models` names classes from outside the library; `ema` takes the moving average of the parameters, `best` the
-    run's best checkpoint; `kind` is what it must be; it comes in eval mode. A broken newest checkpoint is skipped with
-    a warning, unless the path names it. Raises `UserError` when nothing whole is there, for a newer format, an unknown
-    family or one of another kind, weights that do not fit, or an average or best that was not kept.
+    run's best checkpoint; `changes`, such as `steps=16`, are to how it draws (`Learns.sampling`); `kind` is what it
+    must be; it comes in eval mode. A broken newest checkpoint is skipped with a warning, unless the path names it.
+    Raises `UserError` when nothing whole is there, for a newer format, an unknown family or one of another kind,
+    weights that do not fit, changes to what was learnt with, or an average or best that was not kept.
     """
 
     def read(folder: Path) -> Learns:
@@ -73,7 +77,7 @@ def load(
         weights = _pieces(folder, WEIGHTS)
         average = _average(folder) if ema else None
         with torch.random.fork_rng(devices=[]):  # drawing weights that are overwritten must not disturb the caller
-            model = build_model(header, str(folder / CONFIG), models)
+            model = build_model(header, str(folder / CONFIG), models, changes)
         if not isinstance(model, kind):
             raise UserError(f"{path} holds a {header.family!r}, which is no {kind.__name__}: give another run")
         fill(distinct(model), weights, str(folder / "weights.safetensors"), type(model).__name__)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
@@ -57,7 +58,7 @@ def _run(words: list[str], quiet: bool, as_json: bool) -> int:
     # Whatever a library prints meanwhile must not mix with the one JSON object.
     with redirect_stdout(sys.stderr if as_json else sys.stdout):
         all_words = (*words, *(["--quiet"] if quiet else []), *(["--json"] if as_json else []))
-        answer = verb.run(flags, Call(overrides, given, quiet, " ".join(["innerworld", *words]), all_words))
+        answer = verb.run(flags, Call(overrides, given, quiet, shlex.join(["innerworld", *words]), all_words))
     if answer.told:
         _print(answer, as_json)
     return answer.code

@@ -22,6 +22,7 @@ from innerworld.recipes.watched import Onlooker
 if TYPE_CHECKING:
     from innerworld.report.content import Image
 
+MODEL = "model."
 COLUMNS = 128  # of the terminal that a picture may take
 
 
@@ -61,6 +62,8 @@ class PlayFlags:
     alone, from the first picture of that episode"""
     codes: bool = False
     """of a family that found actions itself (genie): act by those"""
+    prompt: str | None = None
+    """of a model that was told sentences (model.prompt): begin with this one, out of nothing, instead of an episode"""
 
 
 def _play(flags: PlayFlags, call: Call) -> Answer:
@@ -71,20 +74,38 @@ def _play(flags: PlayFlags, call: Call) -> Answer:
         if vars(flags)[name] < 0:
             raise UserError(f"--{name} is at least 0")
     watching = Watching(
-        flags.by, flags.episode, flags.data, flags.steps, flags.horizon, flags.seed, flags.sample, flags.codes
+        by=flags.by,
+        episode=flags.episode,
+        data=flags.data,
+        steps=flags.steps,
+        horizon=flags.horizon,
+        seed=flags.seed,
+        sample=flags.sample,
+        codes=flags.codes,
+        changes=tuple(_of_the_model(word) for word in call.overrides),
+        prompt=flags.prompt,
     )
+    if flags.prompt is not None and (flags.by is not None or flags.codes):
+        raise UserError("--prompt begins out of nothing: leave out --by and --codes")
     if flags.keys:
         return _by_keys(flags.run, watching)
     with _screen(flags.terminal) as onlooker:
         values = play_run(flags.run, flags.out, watching, call.command, onlooker, flags.films)
 
     def show(console: Console) -> None:
-        say(console, f"return {values['return']:.4g} in {values['steps']} steps of {values['env']}")
+        if "return" in values:
+            say(console, f"return {values['return']:.4g} in {values['steps']} steps of {values['env']}")
         say(console, f"page: {values['page']}")
         for film in values.get("films", ()):
             say(console, f"film: {film}")
 
     return Answer(values, show)
+
+
+def _of_the_model(word: str) -> str:
+    if not word.startswith(MODEL):
+        raise UserError(f"cannot read {word!r}: what may change is how the model draws, model.KEY=VALUE")
+    return word.removeprefix(MODEL)
 
 
 def _by_keys(run: Path, watching: Watching) -> Answer:
@@ -140,5 +161,5 @@ def _screen(shown: bool) -> Iterator[Onlooker | None]:
         yield lambda picture, score: draw(picture, f"return {score:.4g}")
 
 
-PLAY = Verb(PlayFlags, _play)
+PLAY = Verb(PlayFlags, _play, takes_overrides=True)
 """`innerworld play`."""

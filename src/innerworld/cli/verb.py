@@ -27,7 +27,7 @@ class Call:
     overrides: list[str]  # key=value
     given: frozenset[str]  # names of the flags that were written out, as fields
     quiet: bool
-    command: str
+    command: str  # as a shell takes it
     words: tuple[str, ...] = ()  # all of them, to say them to another process
 
 

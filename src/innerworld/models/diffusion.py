@@ -39,6 +39,7 @@ class Diffusion(WorldModel):
 
     Config = DiffusionConfig
     restarts = True
+    sampling = ("steps", "start", "rho", "precision")
     alike = True  # most of a picture is always the same
     card = Card(
         name="DIAMOND", predicts="pixels", decodes=True, backbone="diffusion over 4 frames", paper="arXiv 2405.12399"
@@ -282,9 +283,14 @@ class Diffusion(WorldModel):
 def _size(config: DiffusionConfig, sees: Spec) -> tuple[int, int]:
     """Rows and columns of a frame."""
     if config.image_size is not None:
-        return config.image_size, config.image_size
-    sizes = {shape[:2] for shape in sees.obs.values()}
-    if len(sizes) > 1:
-        raise UserError(f"the pictures {', '.join(sees.obs)} are of different sizes: set image_size, so that they fit")
-    y, x = sizes.pop()
+        y = x = config.image_size
+    else:
+        sizes = {shape[:2] for shape in sees.obs.values()}
+        if len(sizes) > 1:
+            raise UserError(
+                f"the pictures {', '.join(sees.obs)} are of different sizes: set image_size, so that they fit"
+            )
+        y, x = sizes.pop()
+    if y % config.patch or x % config.patch:
+        raise UserError(f"patch={config.patch} does not divide frames of {y}×{x} pixels: choose another, or image_size")
     return y, x

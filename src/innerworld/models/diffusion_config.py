@@ -25,6 +25,9 @@ class DiffusionConfig(Config):
     image_size: int | None = Field(
         default=32, description="side of the pictures that are imagined, pixels; null: as they come", ge=4
     )
+    patch: int = Field(
+        default=1, description="side of the squares of pixels that the U-Net sees as one; larger is faster", ge=1
+    )
     history: int = Field(default=4, description="frames that the next is drawn from, this one included", ge=1)
     steps: int = Field(default=3, description="denoising steps for a frame", ge=1)
     # the denoiser
@@ -46,6 +49,12 @@ class DiffusionConfig(Config):
     level_high: float = Field(default=20.0, description="largest noise level that is learnt", gt=0)
     sigma_data: float = Field(default=0.5, description="deviation of pictures in [-1, 1]", gt=0)
     offset: float = Field(default=0.3, description="deviation of the noise that a whole channel shares", ge=0)
+    change: float = Field(
+        default=0.0,
+        description="0: frames are drawn (DIAMOND); else how they differ from the last one, of which this is the "
+        "deviation, pictures in [-1, 1]",
+        ge=0,
+    )
     # how it samples
     start: float = Field(default=5.0, description="noise level that a sample begins at", gt=0)
     rho: float = Field(default=7.0, description="how a sample's noise levels are spaced", gt=0)

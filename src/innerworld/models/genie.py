@@ -40,6 +40,7 @@ class Genie(WorldModel):
 
     Config = GenieConfig
     restarts = True
+    sampling = ("dynamics.steps", "dynamics.temperature")
     card = Card(
         name="Genie",
         predicts="tokens",

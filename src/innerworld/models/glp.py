@@ -37,6 +37,7 @@ class GLP(WorldModel):
 
     Config = GLPConfig
     restarts = True
+    sampling = ("decoder.steps",)
     card = Card(
         name="GLP / PAN",
         predicts="latents and pixels",

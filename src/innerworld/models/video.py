@@ -44,6 +44,7 @@ class Video(WorldModel):
 
     Config = VideoConfig
     restarts = True
+    sampling = ("steps", "context", "renoise", "guidance")
     card = Card(
         name="Diffusion Forcing, Oasis, Sora, Astra",
         predicts="pixels",
@@ -118,14 +119,19 @@ class Video(WorldModel):
 
     # ------------------------------------------------------------------ frames that are asked for
 
+    @property
+    def prompt(self) -> str:
+        """The vector sensor that says what a film is about; empty: this model is told none."""
+        return self.settings.prompt
+
     def begin(self, prompt: Tensor, rng: Generator | None = None) -> State:
         """Worlds that fit their prompts `b n`, drawn out of nothing: beliefs `b ...` of their first frames.
 
         Raises `UserError` for a model without a prompt, and one of another size.
         """
-        if not self.settings.prompt:
+        if not self.prompt:
             raise UserError("this model has no prompt: train one with prompt=SENSOR, a vector sensor")
-        told = self._prompt({self.settings.prompt: prompt})
+        told = self._prompt({self.prompt: prompt})
         blank = told["prompt"].new_zeros(len(prompt), self.codec.s, self.codec.width)
         act = self.net.unknown.expand(len(prompt), -1)
         return self._imagined(act, self.memory.blank(blank), rng, told, blank)
@@ -181,7 +187,7 @@ class Video(WorldModel):
         )
         going = self.memory.going(memory_of(starts), horizon)
         like = starts["z"].flatten(0, 1)
-        prompt = {name: starts[name].flatten(0, 1) for name in ("prompt",) if name in starts}
+        prompt = each(lambda value: value.flatten(0, 1), _prompt_of(starts))
 
         def step(action: Tensor, rng: Generator | None) -> State:
             check_action(action, self.spec)
@@ -233,8 +239,7 @@ class Video(WorldModel):
     def _next(self, state: State, action: Tensor, rng: Generator | None, told: Tensor | None) -> State:
         """The belief after an action, of a frame that is told `b s m`, or nothing."""
         check_action(action, self.spec)
-        prompt = {name: state[name] for name in ("prompt",) if name in state}
-        return self._imagined(self.net.act(action), memory_of(state), rng, prompt, state["z"], told)
+        return self._imagined(self.net.act(action), memory_of(state), rng, _prompt_of(state), state["z"], told)
 
     def _imagined(
         self, act: Tensor, memory: State, rng: Generator | None, prompt: State, like: Tensor, told: Tensor | None = None
@@ -255,10 +260,9 @@ class Video(WorldModel):
 
     def _prompt(self, obs: Obs) -> State:
         """What the prompt of what is seen adds to the vectors of actions, `... e`; without one no entry."""
-        name = self.settings.prompt
         if self.net.prompt is None:
             return {}
-        prompt = said(name, self.spec, obs)
+        prompt = said(self.prompt, self.spec, obs)
         return {"prompt": self.net.prompt(F.rms_norm(prompt, prompt.shape[-1:]))}
 
     def _acts(self, clip: Clip, drop: bool = False) -> Tensor:
@@ -331,6 +335,11 @@ class Video(WorldModel):
                     f"control.trunk={origin}"
                 )
             self._known = True
+
+
+def _prompt_of(state: State) -> State:
+    """What a belief remembers of its prompt; without one no entry."""
+    return {"prompt": state["prompt"]} if "prompt" in state else {}
 
 
 def _with(act: Tensor, prompt: State) -> Tensor:

@@ -22,8 +22,9 @@ from innerworld.recipes.acting import Acting, HasPolicy
 from innerworld.recipes.goals import picture_size
 from innerworld.recipes.lesson import read
 from innerworld.recipes.pages import footer
-from innerworld.recipes.playing_page import sections
+from innerworld.recipes.playing_page import begun_sections, sections
 from innerworld.recipes.practice import Online, is_practice, read_practice
+from innerworld.recipes.prompted import begun, wandered
 from innerworld.recipes.steering import Drive, HasCodes, Held, held
 from innerworld.recipes.watched import (
     AS_SEEN,
@@ -43,6 +44,7 @@ from innerworld.types import State, each
 from innerworld.world import WorldModel
 
 POLICY, RECORDED = "policy", "recorded"
+WORLDS = 4  # drawn for a sentence
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Watching:
     seed: int = 0
     sample: bool = False  # draw the policy's actions; by keys: what happens in the dream
     codes: bool = False  # its actions are those that it found itself
+    changes: tuple[str, ...] = ()  # `steps=16`: to how the model draws (`Learns.sampling`)
+    prompt: str | None = None  # the sentence that a dream begins with, out of nothing; then there is no world beside it
 
 
 def play_run(
@@ -73,24 +77,17 @@ def play_run(
     in its world. `films` is a folder for the page's moving pictures, each as a WebP file of its own. Raises `UserError`
     for a folder without a run, for a model that decodes nothing, and where its world cannot be made.
     """
-    model = checkpoint.load(folder, kind=WorldModel)
-    acts = is_practice(folder)
-    by = watching.by or (POLICY if acts else RECORDED)
-    if not acts and not _draws(model):
-        raise UserError(f"{model.card.name} decodes nothing, there is no dream to see: watch it plan (innerworld plan)")
-    episode, model, env = _episode(folder, model, by, watching, onlooker)
-    dreams = [
-        dream(model, episode, start, watching.horizon, watching.seed)
-        for start in moments(episode.clip.length, watching.horizon)
-    ]
-    verb = "plays" if by == POLICY else "dreams of"
-    lead = f"Return {episode.score:.4g} in {episode.clip.length} steps, seed {watching.seed}."
-    shown = sections(model, episode, dreams, _steered(model, episode.belief(dreams[0].start), watching))
-    page = Page(f"innerworld: {folder.name} {verb} {env}", lead, command, shown, footer({folder.name: folder}))
+    model = checkpoint.load(folder, changes=watching.changes, kind=WorldModel)
+    if watching.prompt is None:
+        found = _watched(folder, model, watching, onlooker)
+    else:
+        found = _begun(model, watching.prompt, watching)
+    page = Page(
+        f"innerworld: {folder.name} {found.title}", found.lead, command, found.shown, footer({folder.name: folder})
+    )
     written = write(page, folder / "play.html" if out is None else out)
-    values = {"return": episode.score, "steps": episode.clip.length, "env": env, "by": by, "seed": watching.seed}
-    values |= {"terminated": bool(episode.clip.terminated.any()), "page": str(written)}
-    return values | ({} if films is None else {"films": [str(file) for file in _save(shown, films)]})
+    values = found.values | {"seed": watching.seed, "page": str(written)}
+    return values | ({} if films is None else {"films": [str(file) for file in _save(found.shown, films)]})
 
 
 def play_episode(
@@ -139,14 +136,56 @@ def dream(model: WorldModel, episode: Episode, start: int, horizon: int, seed: i
     return Dream(start, told, model.decode(each(lambda value: value[0], own)))
 
 
+@dataclass(frozen=True)
+class _Found:
+    """What there is to see of a run, for its page, and to tell."""
+
+    title: str
+    lead: str
+    shown: list[Section]
+    values: dict[str, Any]
+
+
+def _watched(folder: Path, model: WorldModel, watching: Watching, onlooker: Onlooker | None) -> _Found:
+    """An episode, and what was imagined along it."""
+    acts = is_practice(folder)
+    by = watching.by or (POLICY if acts else RECORDED)
+    if not acts and not _draws(model):
+        raise UserError(f"{model.card.name} decodes nothing, there is no dream to see: watch it plan (innerworld plan)")
+    episode, model, env = _episode(folder, model, by, watching, onlooker)
+    dreams = [
+        dream(model, episode, start, watching.horizon, watching.seed)
+        for start in moments(episode.clip.length, watching.horizon)
+    ]
+    verb = "plays" if by == POLICY else "dreams of"
+    lead = f"Return {episode.score:.4g} in {episode.clip.length} steps, seed {watching.seed}."
+    shown = sections(model, episode, dreams, _steered(model, episode.belief(dreams[0].start), watching))
+    values = {"return": episode.score, "steps": episode.clip.length, "env": env, "by": by}
+    return _Found(f"{verb} {env}", lead, shown, values | {"terminated": bool(episode.clip.terminated.any())})
+
+
+def _begun(model: WorldModel, sentence: str, watching: Watching) -> _Found:
+    """Worlds that begin with a sentence."""
+    model.eval()
+    worlds = begun(model, sentence, WORLDS, watching.seed)
+    told = wandered(model, worlds, watching.horizon, watching.seed)
+    shown = begun_sections(model.spec, sentence, told, _steered(model, each(lambda value: value[:1], worlds), watching))
+    lead = f"{WORLDS} worlds of {watching.horizon} steps, seed {watching.seed}."
+    return _Found("begins with a sentence", lead, shown, {"prompt": sentence, "steps": watching.horizon})
+
+
 @contextmanager
 def driven(folder: Path, watching: Watching = Watching()) -> Iterator[Drive]:
-    """A dream that somebody steers, beside the run's world; with `by="recorded"`, or by codes, without a world.
+    """A dream that somebody steers, beside the run's world; with `by="recorded"`, by codes or begun with a sentence,
+    without a world.
 
     Raises `UserError` where there is nothing to steer or to see.
     """
-    model = checkpoint.load(folder, kind=WorldModel)
+    model = checkpoint.load(folder, changes=watching.changes, kind=WorldModel)
     rng = Generator().manual_seed(watching.seed) if watching.sample else None
+    if watching.prompt is not None:
+        yield Drive(model, None, None, rng, begun(model.eval(), watching.prompt, 1, watching.seed))
+        return
     if watching.codes or watching.by == RECORDED:
         seen, _ = recorded(model, folder, 1, watching.data, watching.episode)
         yield Drive(_by_codes(model) if watching.codes else model, None, seen.clip.at(0), rng)

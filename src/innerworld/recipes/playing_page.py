@@ -29,6 +29,24 @@ def sections(
     return [_in_the_world(model, episode), *blind, *more]
 
 
+def begun_sections(
+    spec: Spec, sentence: str, told: dict[str, Tensor], steered: Mapping[str, Sequence[Held]]
+) -> list[Section]:
+    """Worlds drawn for a sentence, `told` `n h+1 ...`, for a page; `steered`: as in `sections`, of the first."""
+    text = (
+        f"Worlds for \u201c{sentence}\u201d, drawn out of nothing. Each film begins with the frame that was drawn; "
+        "then chance acts."
+    )
+    movies = []
+    for name in spec.images():
+        films = _pictures(told, name)
+        if films is not None:
+            panels = [(f"world {i + 1}", film) for i, film in enumerate(films)]
+            movies.append(Movie(f"{name}, {films.shape[1] - 1} steps", panels))
+    more = [_steered(spec, 0, title, held) for title, held in steered.items() if held]
+    return [Section("Begun with a sentence", text, movies), *more]
+
+
 def _in_the_world(model: WorldModel, episode: Episode) -> Section:
     clip = episode.clip
     ended = "the world ended" if bool(clip.terminated.any()) else "time ran out" if episode.truncated else "cut here"

@@ -97,18 +97,24 @@ class Drive:
     """A dream that somebody steers, beside the world where there is one: the same actions in both.
 
     The dream looks at its first picture only, until `look` opens its eyes. `lives` is the one world, or None; `first`
-    is what is seen first where there is none, each `1 ...`. With an `rng` what happens in the dream is drawn.
+    is what is seen first where there is none, or the belief `begun` with which it begins, each `1 ...`. With an `rng`
+    what happens in the dream is drawn.
     """
 
     def __init__(
-        self, model: WorldModel, lives: Lives | None, first: Obs | None = None, rng: torch.Generator | None = None
+        self,
+        model: WorldModel,
+        lives: Lives | None,
+        first: Obs | None = None,
+        rng: torch.Generator | None = None,
+        begun: State | None = None,
     ) -> None:
         self.model, self.lives, self.rng = model.eval(), lives, rng
         if not model.spec.images():
             raise UserError("this model has seen no pictures: there is nothing to show")
-        if lives is None and first is None:
+        if lives is None and first is None and begun is None:
             raise UserError("a dream without a world needs a picture to begin with")
-        self._first = first or {}
+        self._first, self._begun = first or {}, begun
         self.steps = 0
         self.restart()
 
@@ -118,7 +124,7 @@ class Drive:
             self.lives.first = np.ones(1, np.bool_)
             self.lives.begin()
         with torch.no_grad():
-            self.believed = self.dreamt = self.model.encode(self._seen())
+            self.believed = self.dreamt = self._begun or self.model.encode(self._seen())
         self.steps, self.blind, self.score, self.over = 0, 0, 0.0, False
 
     @torch.no_grad()
