@@ -84,6 +84,8 @@ def check(config: DiffusionConfig) -> None:
             f"steer={config.steer}: choose an even number that history={config.history} divides, for what was done at "
             "each frame has an equal share of it"
         )
+    if config.change and config.rounding == "down":
+        raise UserError("rounding=down would darken what a change leaves as it is, frame by frame: choose nearest")
     if config.ends.bins % 2 == 0:
         raise UserError(f"ends.bins={config.ends.bins}: choose an odd number, so that one of them is 0")
 
