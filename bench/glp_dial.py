@@ -33,7 +33,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,10 +56,25 @@ from innerworld.recipes.two_rooms import Control, Run, School
 from innerworld.training import TrainConfig
 from innerworld.world import WorldModel
 
-SIZES = {"two_rooms": 64, "two_rooms_noise": 64, "paddle": 32, "pusht": 64}  # pixels
-COLLECTED = ("two_rooms", "two_rooms_noise", "paddle")
-NEAR: dict[str, Any] = {"goals": "one_episode", "goal_offset": 25, "budget": 50}
-READ = {"paddle": slice(1, 4)}  # of the state, what one picture shows: paddle and ball; else all of it
+
+@dataclass(frozen=True)
+class Place:
+    """A world, and how it is explored, judged and planned in."""
+
+    imported: bool = False  # its episodes are a store that there is, not collected here
+    size: int = 64  # of the picture, pixels
+    policy: str = "smooth"
+    shown: slice = field(default_factory=lambda: slice(None))  # of the state, what one picture shows
+    hold: int = 1  # steps of an action while a plan is searched for
+    goals: dict[str, Any] = field(default_factory=dict)
+
+
+WORLDS = {
+    "two_rooms": Place(),
+    "two_rooms_noise": Place(),
+    "paddle": Place(size=32, policy="uniform", shown=slice(1, 4)),  # paddle and ball
+    "pusht": Place(imported=True, hold=3, goals={"goals": "one_episode", "goal_offset": 25, "budget": 50}),
+}
 AHEAD = (1, 8)  # steps
 PROBED, CLIPS = 100, 128  # episodes that a probe is fitted or judged on; clips to foresee
 FREE = {"sigreg": 0.0, "inverse": 0.0}
@@ -119,28 +134,28 @@ def once(world: str, seed: int, name: str, args: argparse.Namespace) -> Cell:
     if file.exists():
         return json.loads(file.read_text())
     run = plan(world, seed, name, args)
-    data = args.demonstrations if world == "pusht" else folder / "data"
-    store = Store.open(data) if world == "pusht" else gather(run, folder, quiet=True)
+    imported = WORLDS[world].imported
+    data = args.demonstrations if imported else folder / "data"
+    store = Store.open(data) if imported else gather(run, folder, quiet=True)
     taught = lesson(run, name, folder).model_copy(update={"data": str(data)})
     began = time.process_time()
     model = teach(taught, folder / name, quiet=True, resume=True)
     assert isinstance(model, WorldModel)
     cost = {"train_cpu_s": time.process_time() - began}
-    cell = cost | known(model, store, taught, seed) | played(model, store, taught, run)
+    cell = cost | known(model, store, taught, seed, WORLDS[world].shown) | played(model, store, taught, run)
     file.write_text(json.dumps(cell))
     return cell
 
 
-def known(model: WorldModel, store: Store, taught: Lesson, seed: int) -> Cell:
-    """What its beliefs tell of the state, how alive they are, and how far ahead it sees, of held-out episodes."""
+def known(model: WorldModel, store: Store, taught: Lesson, seed: int, shown: slice) -> Cell:
+    """What its beliefs tell of the state that is `shown`, how alive they are, and how far ahead it sees, held out."""
     model.eval()
     learn, held_out = episodes(taught, store)
     clip = Clips(store, held_out, max(AHEAD), CLIPS, seed).batch(0)
-    read = READ.get(store.meta.about.env or "", slice(None))
     (x, y), (x_held, y_held) = (beliefs(model, store, some[:PROBED]) for some in (learn, held_out))
-    probe = linear_probe(x, y[:, read], x_held, y_held[:, read])
+    probe = linear_probe(x, y[:, shown], x_held, y_held[:, shown])
     found = {"probe_r2": probe["r2"]} | collapse(x_held) | prediction(model, clip, AHEAD, seed=seed)
-    seen = replace(clip, obs=clip.obs | {"state": clip.obs["state"][..., read]})
+    seen = replace(clip, obs=clip.obs | {"state": clip.obs["state"][..., shown]})
     found |= position_error(model, seen, probe["weights"], probe["intercept"], AHEAD)
     for h in AHEAD:
         found[f"position_ratio_{h}"] = found[f"position_error_{h}"] / found[f"position_standing_still_{h}"]
@@ -158,6 +173,7 @@ def played(model: WorldModel, store: Store, taught: Lesson, run: Run) -> Cell:
 
 
 def plan(world: str, seed: int, name: str, args: argparse.Namespace) -> Run:
+    place = WORLDS[world]
     train = TrainConfig(
         steps=args.steps, lr=1e-3, weight_decay=1e-4, warmup=min(100, args.steps // 5), final_lr_fraction=0.05,
         check_every=max(1, args.steps // 5), save_every=200, keep=2, device="cpu", seed=seed,
@@ -168,16 +184,16 @@ def plan(world: str, seed: int, name: str, args: argparse.Namespace) -> Run:
     model = small | settings | {"jepa": jepa, "reward": 0.0, "continues": 0.0}
     search = ICEM(
         horizon=args.horizon, samples=args.samples, rounds=4, elites=max(2, args.samples // 8), init_std=1.0,
-        min_std=0.1, noise_beta=2.0, momentum=0.0, hold=3 if world == "pusht" else 1,
+        min_std=0.1, noise_beta=2.0, momentum=0.0, hold=place.hold,
     )  # fmt: skip
     control = Control(
         episodes=args.goals, planner=search.model_dump(), rounds_again=2, agent=AgentConfig(execute=args.execute),
-        **(NEAR if world == "pusht" else {}),
+        **place.goals,
     )  # fmt: skip
     school = School(family="glp", model=model, batch=64, length=12, train=train)
     return Run(
-        env=world, size=SIZES.get(world, 64), episodes=args.episodes, worlds=min(100, args.episodes), seed=seed,
-        policy="uniform" if world == "paddle" else "smooth", schools={name: school}, control=control,
+        env=world, size=place.size, episodes=args.episodes, worlds=min(100, args.episodes), seed=seed,
+        policy=place.policy, schools={name: school}, control=control,
     )  # fmt: skip
 
 
@@ -226,7 +242,7 @@ def plot(found: dict[tuple[str, str], list[Cell]], worlds: list[str], settings: 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, required=True, help="for the cells: WORLD/SEED/SETTING")
-    parser.add_argument("--worlds", nargs="+", default=list(COLLECTED), choices=list(SIZES))
+    parser.add_argument("--worlds", nargs="+", choices=list(WORLDS))
     parser.add_argument("--demonstrations", type=Path, help="store of Push-T demonstrations, for `pusht`")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--settings", nargs="+", default=list(FIVE), choices=list(SETTINGS))
@@ -237,8 +253,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=64, help="candidates of a plan's rounds")
     parser.add_argument("--execute", type=int, default=4, help="actions done before the next plan")
     parser.add_argument("--plot", type=Path, help="draw it, .svg or .png (needs matplotlib)")
+    parser.set_defaults(worlds=[name for name, place in WORLDS.items() if not place.imported])
     args = parser.parse_args()
-    if "pusht" in args.worlds and args.demonstrations is None:
+    if any(WORLDS[name].imported for name in args.worlds) and args.demonstrations is None:
         parser.error("pusht needs --demonstrations (docs/data.md tells how to import them)")
     return args
 
