@@ -201,43 +201,6 @@ def test_patches_are_whole_frames_to_the_pixel() -> None:
     assert model.denoiser.into.in_channels == 3 * 3 * 3**2 and imagined(model, clip)["frame"].shape == (1, 3, 12, 12)
 
 
-def silent(**changes: Any) -> Diffusion:
-    """Its network says nothing: at much noise that means zeros."""
-    model = build(**changes)
-    with torch.no_grad():
-        for value in model.denoiser.out.parameters():
-            value.zero_()
-    return model
-
-
-def test_of_a_change_nothing_said_is_the_last_frame() -> None:
-    clip = random_clip(GAME, 2, 4)
-    last = clip.obs["pixels"][:, 3].movedim(-1, 1)
-    assert torch.equal(imagined(silent(change=0.3, rounding="nearest"), clip)["frame"], last)
-    assert bool((imagined(silent(), clip)["frame"] == 127).all())  # grey, rounded down
-
-
-def test_what_stands_still_is_a_change_of_nothing() -> None:
-    """Then the loss does not depend on the picture, where that of a frame does."""
-    known, judged = torch.ones(2, 1, 2, dtype=torch.bool), torch.ones(2, 1, dtype=torch.bool)
-    stills = [torch.full((2, 3, 3, 12, 12), grey) for grey in (-0.8, 0.6)]
-    for change, alike in ((0.3, True), (0.0, False)):
-        found = []
-        for still in stills:
-            torch.manual_seed(0)
-            found.append(
-                silent(change=change, rounding="nearest").denoiser.loss(still, torch.zeros(2, 2, 4), known, judged)
-            )
-        assert torch.equal(*found) == alike, change
-
-
-def test_a_change_of_the_deviation_that_was_said_is_as_large_as_a_picture() -> None:
-    denoiser, frames = silent(change=0.3, rounding="nearest").denoiser, torch.rand(2, 3, 12, 12) * 2 - 1
-    aim = denoiser._aim(frames + 0.3, frames)
-    torch.testing.assert_close(aim, torch.full_like(aim, denoiser.config.sigma_data))
-    torch.testing.assert_close(denoiser._frame(aim, frames), frames + 0.3)
-
-
 def test_fewer_steps_draw_another_frame() -> None:
     model, clip = build(), random_clip(GAME, 1, 4)
     three = imagined(model, clip)["frame"]
@@ -401,7 +364,6 @@ def test_pictures_may_keep_their_size() -> None:
         ({"steer": 9}, "steer=9: choose an even number that history=2 divides"),
         ({"depths": (1,)}, "channels has 2 entries, depths 1"),
         ({"patch": 5}, "patch=5 does not divide frames of 12×12 pixels"),
-        ({"change": 0.2}, "rounding=down would darken"),
         ({"attention": (True,)}, "attention has 1 entries, channels 2"),
         ({"ends": EndsConfig(bins=4)}, "ends.bins=4: choose an odd number"),
         ({"ends": EndsConfig(channels=())}, "ends.channels has 0 entries"),

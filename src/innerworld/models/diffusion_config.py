@@ -49,12 +49,6 @@ class DiffusionConfig(Config):
     level_high: float = Field(default=20.0, description="largest noise level that is learnt", gt=0)
     sigma_data: float = Field(default=0.5, description="deviation of pictures in [-1, 1]", gt=0)
     offset: float = Field(default=0.3, description="deviation of the noise that a whole channel shares", ge=0)
-    change: float = Field(
-        default=0.0,
-        description="0: frames are drawn (DIAMOND); else how they differ from the last one, of which this is the "
-        "deviation, pictures in [-1, 1]",
-        ge=0,
-    )
     # how it samples
     start: float = Field(default=5.0, description="noise level that a sample begins at", gt=0)
     rho: float = Field(default=7.0, description="how a sample's noise levels are spaced", gt=0)
@@ -84,8 +78,6 @@ def check(config: DiffusionConfig) -> None:
             f"steer={config.steer}: choose an even number that history={config.history} divides, for what was done at "
             "each frame has an equal share of it"
         )
-    if config.change and config.rounding == "down":
-        raise UserError("rounding=down would darken what a change leaves as it is, frame by frame: choose nearest")
     if config.ends.bins % 2 == 0:
         raise UserError(f"ends.bins={config.ends.bins}: choose an odd number, so that one of them is 0")
 

@@ -54,17 +54,16 @@ class Denoiser(nn.Module):
         levels = edm.levels(steps, config.level_low, config.start, config.rho, like=x)
         at = self._scales(levels[:-1])
         steering = self.unet.steer(self.condition(self._waves(at.noise)[:, None] + self._moves(actions)))  # steps r 2c
-        before, last = self._before(frames), frames[:, -1]
+        before = self._before(frames)
         faster = torch.autocast(x.device.type, torch.bfloat16) if config.precision == "bfloat16" else nullcontext()
 
         def denoise(x: Tensor, i: int) -> Tensor:
             at = self._scales(levels[i : i + 1])
             with faster:
                 said = self._say(at.seen(x), before, [norm[i] for norm in steering])
-            return self._aim(signed(self.bytes(self._frame(at.clean(x, said), last)), like=x), last)
+            return signed(self.bytes(at.clean(x, said)), like=x)
 
-        drawn = self._frame(edm.euler(denoise, x, levels), last)
-        return ((drawn + 1) / 2 * BYTE).round().to(torch.uint8)
+        return ((edm.euler(denoise, x, levels) + 1) / 2 * BYTE).round().to(torch.uint8)
 
     def loss(self, frames: Tensor, actions: Tensor, known: Tensor, judged: Tensor) -> Tensor:
         """Squared error of what the network says of k frames in a row, `r n+k c y x` with `r n+k-1 a`.
@@ -76,13 +75,12 @@ class Denoiser(nn.Module):
         for i in range(judged.shape[1]):
             heard, target, counts = known[:, i, :, None], seen[n + i], judged[:, i]
             before = torch.stack(seen[i : n + i], dim=1) * heard[..., None, None]
-            aim, sigma = self._aim(target, before[:, -1]), self._drawn_levels(target)
-            noisy = edm.noised(aim, sigma, self.config.offset)
+            sigma = self._drawn_levels(target)
+            noisy = edm.noised(target, sigma, self.config.offset)
             said, at = self(noisy, sigma, before, actions[:, i : n + i] * heard)
-            error = (said - at.to_say(noisy, aim)).square().mean(dim=(1, 2, 3))
+            error = (said - at.to_say(noisy, target)).square().mean(dim=(1, 2, 3))
             errors.append((error * counts).sum() / counts.sum().clamp(min=1))
-            denoised = self._frame(at.clean(noisy, said.detach()), before[:, -1])
-            denoised = signed(self.bytes(denoised), like=target)
+            denoised = signed(self.bytes(at.clean(noisy, said.detach())), like=target)
             seen[n + i] = torch.where(counts[:, None, None, None], denoised, target)
         return torch.stack(errors).mean()
 
@@ -92,16 +90,6 @@ class Denoiser(nn.Module):
         return (x if self.config.rounding == "down" else x.round()).to(torch.uint8)
 
     # ------------------------------------------------------------------ below
-
-    def _aim(self, frame: Tensor, last: Tensor) -> Tensor:
-        """What is drawn for a frame `r c y x` after the last one: itself, or its change, at deviation `sigma_data`."""
-        change = self.config.change
-        return (frame - last) * (self.config.sigma_data / change) if change else frame
-
-    def _frame(self, aim: Tensor, last: Tensor) -> Tensor:
-        """The frame of which `aim` is drawn; not yet cut to [-1, 1]."""
-        change = self.config.change
-        return last + aim * (change / self.config.sigma_data) if change else aim
 
     def _scales(self, sigma: Tensor) -> edm.Scales:
         return edm.scales(sigma, self.config.sigma_data, self.config.offset)
