@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from innerworld.cli import main
 from innerworld.data import About, Store, Uniform, collect
 from innerworld.envs.paddle import PaddleConfig, PaddleVector
+from innerworld.errors import UserError
 from innerworld.evaluate import generation
 from innerworld.recipes.drawings import drawn_sections
 from innerworld.recipes.lesson import Lesson, teach
@@ -25,6 +27,9 @@ TINY = {
     "sequence": {
         "image_size": 16, "image": "strided", "depth": 2, "mults": (1, 2), "units": 16, "stoch": 4,
         "backbone": {"dim": 16, "heads": 2, "mlp": 16, "window": 4},
+    },
+    "diffusion": {
+        "image_size": 16, "history": 2, "steer": 8, "channels": (8, 16), "depths": (1, 1), "reward": 0, "continues": 0,
     },
     "dreamer": {"world": RSSM, "actor_critic": {"horizon": 3}},
 }  # fmt: skip
@@ -63,6 +68,18 @@ def test_every_family_that_decodes_is_judged_by_default(family: str, data: Path,
     page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert "What it draws" in page and "ΔPSNR at step 4" in page and "imagined, random actions" in page
     assert json.loads((tmp_path / "run" / "results.json").read_text())["results"][family] == found
+
+
+def test_how_it_draws_may_differ_from_how_it_was_taught(data: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    taught = run("diffusion", data, folder)
+    told = ["evaluate", str(folder), "--no-latents", "--quiet", "model.steps=1"]
+    assert main(told) == 0
+    results = json.loads((folder / "results.json").read_text())
+    assert results["run"]["changes"] == ["steps=1"]
+    assert results["results"]["diffusion"]["psnr_1"] != taught["psnr_1"]
+    with pytest.raises(UserError, match="of a taught diffusion 'history' stays as it is"):
+        evaluate_run(folder, None, Control(), 0, quiet=True, changes=["history=1"])
 
 
 def test_nobody_is_judged_by_pictures_that_it_does_not_draw(data: Path, tmp_path: Path) -> None:

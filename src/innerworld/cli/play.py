@@ -22,7 +22,6 @@ from innerworld.recipes.watched import Onlooker
 if TYPE_CHECKING:
     from innerworld.report.content import Image
 
-MODEL = "model."
 COLUMNS = 128  # of the terminal that a picture may take
 
 
@@ -73,6 +72,9 @@ def _play(flags: PlayFlags, call: Call) -> Answer:
     for name in ("seed", "episode"):
         if vars(flags)[name] < 0:
             raise UserError(f"--{name} is at least 0")
+    changes, other = call.apart()
+    if other:
+        raise UserError(f"cannot read {other[0]!r}: what may change is how the model draws, model.KEY=VALUE")
     watching = Watching(
         by=flags.by,
         episode=flags.episode,
@@ -82,7 +84,7 @@ def _play(flags: PlayFlags, call: Call) -> Answer:
         seed=flags.seed,
         sample=flags.sample,
         codes=flags.codes,
-        changes=tuple(_of_the_model(word) for word in call.overrides),
+        changes=changes,
         prompt=flags.prompt,
     )
     if flags.prompt is not None and (flags.by is not None or flags.codes):
@@ -100,12 +102,6 @@ def _play(flags: PlayFlags, call: Call) -> Answer:
             say(console, f"film: {film}")
 
     return Answer(values, show)
-
-
-def _of_the_model(word: str) -> str:
-    if not word.startswith(MODEL):
-        raise UserError(f"cannot read {word!r}: what may change is how the model draws, model.KEY=VALUE")
-    return word.removeprefix(MODEL)
 
 
 def _by_keys(run: Path, watching: Watching) -> Answer:

@@ -41,7 +41,7 @@ class DemoFlags:
 class EvaluateFlags:
     """Judge a taught model on held-out episodes, and what it draws of them; let it reach goals where its world has any;
     of eyes judge what they keep of what they see; of a policy what it earns in its world, beside a random one.
-    key=value changes the search, whose settings are listed below."""
+    key=value changes the search, whose settings are listed below; model.key=value how the model draws, as in play."""
 
     run: tyro.conf.Positional[Path]
     """folder of the run, as `innerworld train` makes it; the report goes there, too"""
@@ -94,12 +94,13 @@ def _evaluate(flags: EvaluateFlags, call: Call) -> Answer:
     _check_seed(flags.seed)
     if is_practice(flags.run):
         return evaluate_in_world(flags.run, flags.episodes, flags.seed, call, not flags.no_drawings)
-    control = override(control_of(flags.planner), [f"episodes={flags.episodes}", *call.overrides])
+    changes, words = call.apart()
+    control = override(control_of(flags.planner), [f"episodes={flags.episodes}", *words])
     shared = flags.workers is not None or flags.cluster != "local"
     with connect(flags.cluster, flags.workers) if shared else nullcontext() as place:
         told = call.quiet, call.command
         looks = not flags.no_latents, not flags.no_drawings
-        return _answer(evaluate_run(flags.run, flags.data, control, flags.seed, *told, place, *looks))
+        return _answer(evaluate_run(flags.run, flags.data, control, flags.seed, *told, place, *looks, changes))
 
 
 def _plan(flags: PlanFlags, call: Call) -> Answer:

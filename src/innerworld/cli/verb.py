@@ -30,6 +30,11 @@ class Call:
     command: str  # as a shell takes it
     words: tuple[str, ...] = ()  # all of them, to say them to another process
 
+    def apart(self, prefix: str = "model.") -> tuple[tuple[str, ...], list[str]]:
+        """The overrides that begin so, without that, and the others."""
+        of = tuple(word.removeprefix(prefix) for word in self.overrides if word.startswith(prefix))
+        return of, [word for word in self.overrides if not word.startswith(prefix)]
+
 
 @dataclass(frozen=True)
 class Verb:

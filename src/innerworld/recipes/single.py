@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from innerworld.cluster import Place
+from innerworld.errors import UserError
 from innerworld.evaluate.control import play
 from innerworld.evaluate.judge import judge
 from innerworld.log import progress
@@ -32,15 +34,19 @@ def evaluate_run(
     place: Place | None = None,
     latents: bool = True,
     drawings: bool = True,
+    changes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Judge one taught model and let it reach goals where its world has any; report and numbers go into its folder.
 
     With a `place`, its workers share the goals; the results do not depend on how many they are. `latents`: the report
-    also shows what its latents keep; eyes are judged by that alone. `drawings`: it also judges what the model draws.
+    also shows what its latents keep; eyes are judged by that alone. `drawings`: it also judges what the model draws,
+    with `changes` such as `steps=1` to how it does (`Learns.sampling`).
     """
     if read(folder).family in ENCODERS:
+        if changes:
+            raise UserError(f"eyes draw nothing: leave out model.{changes[0]}")
         return evaluate_eyes(folder, data, seed, quiet, command)
-    model, taught, store = load_learner(folder, data)
+    model, taught, store = load_learner(folder, data, changes)
     outcome = examine({taught.family: (model, taught)}, store, control, seed, quiet, place=place)
     lead = f"One model, {taught.family}, judged on {len(store):,} episodes of {store.meta.about.env or 'a log'}."
     if latents:
@@ -49,9 +55,8 @@ def evaluate_run(
         draw_all(outcome, {taught.family: taught}, store, seed, quiet)
     judged = Judged(outcome, {taught.family: taught}, {taught.family: folder}, store, control, seed)
     made = page(f"innerworld: {folder.name}", lead, command, judged)
-    return finish(
-        outcome, {"folder": str(folder), "control": control.model_dump(mode="json"), "seed": seed}, made, folder
-    )
+    told = {"folder": str(folder), "control": control.model_dump(mode="json"), "seed": seed, "changes": list(changes)}
+    return finish(outcome, told, made, folder)
 
 
 def plan_run(

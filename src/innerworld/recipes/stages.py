@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -186,12 +186,16 @@ def own_controls(run: Run) -> dict[str, Control]:
     return found
 
 
-def load_learner(folder: Path, data: Path | None = None) -> tuple[WorldModel, Lesson, Store]:
-    """A taught model, its lesson and the store it was taught from (or the one at `data`)."""
+def load_learner(
+    folder: Path, data: Path | None = None, changes: Sequence[str] = ()
+) -> tuple[WorldModel, Lesson, Store]:
+    """A taught model, its lesson and the store it was taught from (or the one at `data`).
+
+    `changes`, such as `steps=1`, are to how it draws (`Learns.sampling`)."""
     taught = read(folder)
     if data is not None:
         taught = taught.model_copy(update={"data": str(data)})
-    return checkpoint.load(folder, kind=WorldModel), taught, Store.open(taught.data)
+    return checkpoint.load(folder, changes=changes, kind=WorldModel), taught, Store.open(taught.data)
 
 
 def write_results(outcome: Outcome, run: dict[str, Any], path: Path) -> None:
