@@ -45,8 +45,9 @@ def test_numbers_are_shown_side_by_side(called, capsys):
 
 def test_evaluate_passes_its_settings_on(called, tmp_path):
     assert main(["evaluate", str(tmp_path), "--episodes", "7", "planner.horizon=4"]) == 0
-    folder, data, control, seed, quiet, _, place, latents, drawings = called[0]
+    folder, data, control, seed, quiet, _, place, latents, drawings, changes = called[0]
     assert (folder, data, seed, quiet, place, latents, drawings) == (tmp_path, None, 0, False, None, True, True)
+    assert changes == ()
     assert (control.episodes, control.planner["horizon"]) == (7, 4)
     assert main(["evaluate", str(tmp_path), "--no-latents"]) == 0
     assert called[1][-2:] == (False, True)
