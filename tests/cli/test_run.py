@@ -50,9 +50,9 @@ def test_evaluate_passes_its_settings_on(called, tmp_path):
     assert changes == ()
     assert (control.episodes, control.planner["horizon"]) == (7, 4)
     assert main(["evaluate", str(tmp_path), "--no-latents"]) == 0
-    assert called[1][-2:] == (False, True)
+    assert called[1][-3:] == (False, True, ())
     assert main(["evaluate", str(tmp_path), "--no-drawings"]) == 0
-    assert called[2][-2:] == (True, False)
+    assert called[2][-3:] == (True, False, ())
 
 
 @pytest.mark.parametrize(
