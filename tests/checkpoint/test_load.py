@@ -164,6 +164,33 @@ def test_resume_restores_optimiser_and_random_state(tmp_path: Path, kind: type[t
         assert all(torch.equal(torch.as_tensor(a[what]), torch.as_tensor(b[what])) for what in a)
 
 
+def test_weights_to_begin_with(tmp_path: Path) -> None:
+    """They are the newest whole checkpoint's, whatever else the settings say; the random state is left alone."""
+    write(tmp_path, 3, 7)
+    fresh = Linear(Linear.Config(scale=2.0), SPEC)
+    state = torch.get_rng_state()
+    checkpoint.init_from(tmp_path, fresh)
+    taught = checkpoint.load(tmp_path, MODELS).state_dict()
+    assert all(torch.equal(value, taught[name]) for name, value in fresh.state_dict().items())
+    assert fresh.get_buffer("count") == 7 and torch.equal(torch.get_rng_state(), state)
+    checkpoint.init_from(step_folder(tmp_path, 3), fresh)
+    assert fresh.get_buffer("count") == 3
+
+
+def test_weights_of_what_is_something_else(tmp_path: Path) -> None:
+    write(tmp_path, 3)
+    with pytest.raises(UserError, match=r"look.weight is .*4, 3.*expected .*5, 3"):
+        checkpoint.init_from(tmp_path, build(5))
+    with pytest.raises(UserError, match="cannot begin with its weights: the run was made for Spec"):
+        checkpoint.init_from(tmp_path, Linear(Linear.Config(), Spec({"state": (3,)}, action=2)))
+
+    class Other(Linear):
+        """Of another name."""
+
+    with pytest.raises(UserError, match="is a 'Linear', this is a 'Other'"):
+        checkpoint.init_from(tmp_path, Other(Linear.Config(), SPEC))
+
+
 def test_resume_where_nothing_is(tmp_path: Path) -> None:
     model = build()
     assert checkpoint.resume(tmp_path, model, trained(model), Settings()) is None

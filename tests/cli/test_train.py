@@ -272,3 +272,29 @@ def test_help_lists_every_key(capsys):
 def test_help_of_an_unknown_family(capsys):
     assert main(["train", "jpa", "--help"]) == 2
     assert "Did you mean 'jepa'?" in capsys.readouterr().err
+
+
+def test_a_run_begins_with_another(tmp_path, capsys):
+    """With its weights, settings and sensors, but for what is said; and it is known which one that was."""
+    assert main(_words(tmp_path, "train.steps=2", "--quiet", "--sensors", "state")) == 0
+    first, second, data = str(tmp_path / "r"), str(tmp_path / "s"), str(tmp_path / "d")
+    begin = ["train", "jepa", "--init-from", first, "--data", data, "--out", second, *TINY, "--quiet"]
+    keys = ["train.device=cpu", "train.steps=1", "train.lr=1e-9", "train.weight_decay=0"]
+    assert main([*begin, *keys, "model.slices=8"]) == 0
+    lesson = read(tmp_path / "s")
+    assert (lesson.init_from, lesson.sensors) == (first, ("state",))
+    assert (lesson.model["latent"], lesson.model["slices"], lesson.model["rollout"]) == (8, 8, 2)
+    before, after = (checkpoint.load(run).state_dict() for run in (first, second))
+    assert all(torch.allclose(value, after[name], atol=1e-6) for name, value in before.items() if "running" not in name)
+    assert main(["train", "jepa", "--out", second, "--resume", "train.steps=2", "--quiet", "--no-page"]) == 0
+    capsys.readouterr()
+
+    def told(words):
+        assert main(words) == 2
+        return capsys.readouterr().err
+
+    other = str(tmp_path / "o")
+    assert "is a run of jepa, not of dino_wm" in told(["train", "dino_wm", *begin[2:6], "--out", other])
+    assert "expected" in told([*begin[:6], "--out", other, *TINY, "--quiet", *keys, "model.latent=9"])
+    assert "no checkpoint in" in told(["train", "jepa", "--init-from", data, "--data", data, "--out", other])
+    assert "was begun with --init-from" in told(["train", "jepa", "--out", second, "--resume", "--init-from", other])

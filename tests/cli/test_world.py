@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from innerworld import checkpoint
 from innerworld.cli import main
@@ -70,6 +71,20 @@ def test_train_resume_list_evaluate(tmp_path: Path, capsys: pytest.CaptureFixtur
     )
     assert "is a run of dreamer, not of jepa" in _error(capsys, ["train", "jepa", "--out", run, "--resume"])
     assert "already holds a run" in _error(capsys, [*begin, *TINY])
+
+    second = str(tmp_path / "s")
+    barely = ["train.steps=2", "train.lr=1e-12", "train.device=cpu"]
+    online = [word for word in TINY if word.startswith("online.")]
+    words = ["train", "dreamer", "--init-from", run, "--env", "CartPole-v1", "--out", second, "--quiet", "--no-page"]
+    assert main([*words, *online, *barely, "online.eval_every=0"]) == 0
+    noted = read_practice(second)
+    assert (noted.init_from, noted.model["world"]["deter"], noted.online.sensors) == (run, 16, ("state",))
+    before, after = (dict(checkpoint.load(folder).named_parameters()) for folder in (run, second))
+    torch.testing.assert_close(after, before, atol=1e-6, rtol=0)
+    assert main(["train", "dreamer", "--out", second, "--resume", "train.steps=3", "--quiet", "--no-page"]) == 0
+    assert "was begun with --init-from" in _error(
+        capsys, ["train", "dreamer", "--out", second, "--resume", "--init-from", "elsewhere"]
+    )
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,47 @@ def test_another_lesson_in_the_same_folder_is_refused(other: dict, sentence: str
     assert read(tmp_path / "run") == first
 
 
+def test_a_lesson_begins_with_the_weights_of_another(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With other settings of what does not shape them; it goes on when the run that it began with is gone."""
+    first = TRAIN.model_copy(update={"steps": 3}).model_dump()
+    teach(lesson(data, train=first), tmp_path / "first", quiet=True)
+    barely = TRAIN.model_copy(update={"steps": 4, "lr": 1e-9, "weight_decay": 0.0, "seed": 5}).model_dump()
+    other = TINY | {"head_dim": 4, "dropout": 0.2}
+    second = lesson(data, train=barely, model=other, init_from=str(tmp_path / "first"))
+    interrupt_at(3, KeyboardInterrupt, monkeypatch)
+    with pytest.raises(Interrupted):
+        teach(second, tmp_path / "second", quiet=True)
+    shutil.rmtree(tmp_path / "first")
+    learnt = teach(second, tmp_path / "second", quiet=True, resume=True)
+    assert read(tmp_path / "second") == second and checkpoint.read_header(tmp_path / "second").step == 4
+    drawn = teach(lesson(data, train=barely, model=other), tmp_path / "drawn", quiet=True)
+    before = teach(lesson(data, train=first), tmp_path / "again", quiet=True).state_dict()["eyes.out.weight"]
+    assert torch.allclose(learnt.state_dict()["eyes.out.weight"], before, atol=1e-6)
+    assert not torch.allclose(drawn.state_dict()["eyes.out.weight"], before, atol=1e-2)
+    with pytest.raises(UserError, match=r"no checkpoint in .*first"):
+        teach(second, tmp_path / "third", quiet=True)
+
+
+def test_what_a_tokenizer_found_in_its_first_batch_is_kept(data: Path, tmp_path: Path) -> None:
+    """A lesson that begins with its weights sees other pictures, and does not find its directions anew."""
+    store = Store.create(tmp_path / "dark", SPEC)
+    for seed in range(10):
+        clip = random_clip(SPEC, 1, 9, seed)
+        clip.obs["pixels"] = clip.obs["pixels"] // 9 * torch.tensor([1, 0, 3], dtype=torch.uint8)
+        store.add(clip)
+    own = {"family": "pca", "model": {"patch": 4, "width": 8}, "sensors": ("pixels",)}
+    train = TRAIN.model_copy(update={"steps": 1, "lr": 1e-9, "weight_decay": 0.0}).model_dump()
+    bright = teach(lesson(data, train=train, **own), tmp_path / "a", quiet=True).state_dict()
+    begun = lesson(tmp_path / "dark", train=train, init_from=str(tmp_path / "a"), **own)
+    found = lesson(tmp_path / "dark", train=train, **own)
+    kept = teach(begun, tmp_path / "b", quiet=True).state_dict()
+    anew = teach(found, tmp_path / "c", quiet=True).state_dict()
+    assert torch.allclose(kept["mean"], bright["mean"], atol=1e-5)
+    assert not torch.allclose(anew["mean"], bright["mean"], atol=0.1)
+
+
 def test_workers_change_nothing_and_may_change(data: Path, tmp_path: Path) -> None:
     teach(lesson(data), tmp_path / "none", quiet=True)
     first = TRAIN.model_copy(update={"steps": 4}).model_dump()

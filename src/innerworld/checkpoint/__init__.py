@@ -13,7 +13,7 @@ header of a file says which rows of which tensor they are, so that any number of
 
 from innerworld.checkpoint.folder import BrokenCheckpoint, exists, is_checkpoint
 from innerworld.checkpoint.header import FORMAT, Families, Header, SpecHeader
-from innerworld.checkpoint.load import load, read_header, restore, resume
+from innerworld.checkpoint.load import init_from, load, read_header, restore, resume
 from innerworld.checkpoint.save import Background, Best, SaveFailed, save, take, write
 from innerworld.checkpoint.state import Extra
 
@@ -28,6 +28,7 @@ __all__ = [
     "SaveFailed",
     "SpecHeader",
     "exists",
+    "init_from",
     "is_checkpoint",
     "load",
     "read_header",

@@ -80,16 +80,19 @@ def build_model(header: Header, where: str, models: Families | None, changes: Se
     return kind(config, Spec(header.spec.obs, header.spec.action, header.spec.discrete))
 
 
+def refuse_another(header: Header, run: Path | str, model: Learns, doing: str) -> None:
+    """Raise `UserError`, which says that one cannot be `doing` it, for another family or what perceives otherwise."""
+    family, spec = _family(type(model)), Spec(header.spec.obs, header.spec.action, header.spec.discrete)
+    if header.family != family:
+        raise UserError(f"cannot {doing}: the run in {run} is a {header.family!r}, this is a {family!r}")
+    if spec != model.spec:
+        raise UserError(f"cannot {doing}: the run was made for {spec}, this is {model.spec}")
+
+
 def refuse_difference(header: Header, folder: Path, model: Learns, train: Config, free: Collection[str]) -> None:
     """Raise `UserError` where a run would not go on as itself, naming the first field that differs."""
     where = str(folder / "config.json")
-    family, spec = _family(type(model)), Spec(header.spec.obs, header.spec.action, header.spec.discrete)
-    if header.family != family:
-        raise UserError(
-            f"cannot resume: the run in {folder.parent.parent} is a {header.family!r}, this is a {family!r}"
-        )
-    if spec != model.spec:
-        raise UserError(f"cannot resume: the run was made for {spec}, this is {model.spec}")
+    refuse_another(header, folder.parent.parent, model, "resume")
     pairs = {"model": (build(type(model.config), header.model, f"{where}: model"), model.config)}
     if header.train is not None:
         pairs["train"] = (build(type(train), header.train, f"{where}: train"), train)

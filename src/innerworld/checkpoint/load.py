@@ -24,7 +24,7 @@ from innerworld.checkpoint.folder import (
     read_json,
     verify,
 )
-from innerworld.checkpoint.header import FORMAT, Families, Header, build_model, refuse_difference
+from innerworld.checkpoint.header import FORMAT, Families, Header, build_model, refuse_another, refuse_difference
 from innerworld.checkpoint.pieces import Pieces
 from innerworld.checkpoint.save import BEST
 from innerworld.checkpoint.state import Extra, distinct, fill, restore_memory, restore_random
@@ -87,6 +87,20 @@ def load(
         return model.to(device).eval()
 
     return newest_whole(_best(Path(path)) if best else Path(path), read)
+
+
+def init_from(path: Path | str, model: Learns) -> None:
+    """Give a fresh model the weights of a taught one, to go on learning from there with other settings or data.
+
+    `path` is the folder of a run, whose newest whole checkpoint counts, or of one checkpoint. Raises `UserError` for
+    one of another family or spec, and for weights that do not fit the model's settings.
+    """
+
+    def read(folder: Path) -> None:
+        refuse_another(_read_header(folder), path, model, "begin with its weights")
+        fill(distinct(model), _pieces(folder, WEIGHTS), str(folder / "weights.safetensors"), type(model).__name__)
+
+    newest_whole(Path(path), read)
 
 
 def resume(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from innerworld import families
-from innerworld.config import Config
+from innerworld import checkpoint, families
+from innerworld.config import Config, build
 from innerworld.errors import UserError, choose
 from innerworld.families import FAMILIES, first_preset
 
@@ -20,6 +20,20 @@ def begin(family: str, preset: str | None, words: Sequence[str] = ()) -> Config:
     if preset is None or family not in FAMILIES or not FAMILIES[family].presets:
         return families.config(family, first_preset(family), words)
     return families.config(family, None if preset == NO_PRESET else preset, words)
+
+
+def begin_as(
+    family: str, preset: str | None, init_from: str, sensors: tuple[str, ...]
+) -> tuple[Config, tuple[str, ...]]:
+    """The configuration and the sensors to begin with: those of the run `init_from`, where one is named and they are
+    not. Raises `UserError` as `begin` does, and for what is no run, or one of another family."""
+    if not init_from:
+        return begin(family, preset), sensors
+    header = checkpoint.read_header(init_from)
+    if header.family != family:
+        raise UserError(f"--init-from {init_from}: that is a run of {header.family}, not of {family}")
+    own = build(FAMILIES[family].Config, header.model, f"{init_from}: model")
+    return begin(family, preset) if preset is not None else own, sensors or tuple(header.spec.obs)
 
 
 def named(family: str | None, preset: str | None, model: str | None) -> tuple[str, str | None]:

@@ -13,7 +13,7 @@ import tyro
 from rich.console import Console
 
 from innerworld import checkpoint
-from innerworld.cli.preset import NO_PRESET, begin, named
+from innerworld.cli.preset import NO_PRESET, begin, begin_as, named
 from innerworld.cli.settings import changed, last_row, refuse, refuse_difference, value_of
 from innerworld.cli.table import FIELD, field_rows, say, show_table
 from innerworld.cli.verb import Answer, Call, Verb
@@ -51,6 +51,9 @@ class TrainFlags:
     defaults"""
     sensors: tuple[str, ...] = ()
     """what the model sees; by default all images, or all vectors where there are none"""
+    init_from: str = ""
+    """folder of a run whose weights, settings and sensors this one begins with, to go on learning from other data or
+    with other settings; what is remembered of its training, such as the optimiser's averages, stays behind"""
     batch: int = 64
     """clips in a training step"""
     length: int = 12
@@ -80,7 +83,18 @@ class TrainFlags:
     """go on with the run in the folder, with its own settings; train.steps may grow"""
 
 
-OF_LESSON = ("data", "sensors", "batch", "length", "stages", "frame_skip", "held_out", "split_seed", *FREE_OF_LESSON)
+OF_LESSON = (
+    "data",
+    "sensors",
+    "init_from",
+    "batch",
+    "length",
+    "stages",
+    "frame_skip",
+    "held_out",
+    "split_seed",
+    *FREE_OF_LESSON,
+)
 """Flags that are fields of the lesson, too."""
 
 
@@ -136,8 +150,9 @@ def _lesson(flags: TrainFlags, call: Call) -> Lesson:
         raise UserError(f"{flags.out} already holds a run: continue it with --resume, or give another folder")
     if flags.stages and "length" in call.given:
         raise UserError("--stages says how long clips are: leave out --length")
-    model, train = changed({"model": begin(str(flags.family), flags.preset), "train": TrainConfig()}, call.overrides)
-    chosen = {name: value for name, value in vars(flags).items() if name in OF_LESSON}
+    start, sensors = begin_as(str(flags.family), flags.preset, flags.init_from, flags.sensors)
+    chosen = {name: value for name, value in vars(flags).items() if name in OF_LESSON} | {"sensors": sensors}
+    model, train = changed({"model": start, "train": TrainConfig()}, call.overrides)
     return build(Lesson, {**chosen, "family": flags.family, "model": model.model_dump(mode="json"), "train": train})
 
 

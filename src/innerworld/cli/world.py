@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from innerworld import checkpoint
-from innerworld.cli.preset import begin
+from innerworld.cli.preset import begin, begin_as
 from innerworld.cli.settings import changed, last_row, refuse, refuse_difference
 from innerworld.cli.table import number_rows, say, show_table
 from innerworld.cli.verb import Answer, Call
@@ -97,12 +97,14 @@ def _begun(flags: TrainFlags, call: Call) -> Practice:
             "others learn from a store (--data)"
         )
     online, train = habits(family, flags.preset)
-    online = online.model_copy(update={"env": flags.env, "sensors": flags.sensors})
-    parts = {"model": begin(family, flags.preset), "online": online, "train": train}
+    start, sensors = begin_as(family, flags.preset, flags.init_from, flags.sensors)
+    online = online.model_copy(update={"env": flags.env, "sensors": sensors})
+    parts = {"model": start, "online": online, "train": train}
     model, online, train = changed(parts, call.overrides)
     if online.env != flags.env or ("sensors" in call.given and online.sensors != flags.sensors):
         raise UserError("the world and its sensors are said by --env and --sensors: leave out online.env and .sensors")
-    return Practice(family=family, model=model.model_dump(mode="json"), online=online, train=train)
+    its = model.model_dump(mode="json")
+    return Practice(family=family, init_from=flags.init_from, model=its, online=online, train=train)
 
 
 def _resumed(flags: TrainFlags, call: Call) -> Practice:
@@ -114,6 +116,8 @@ def _resumed(flags: TrainFlags, call: Call) -> Practice:
         refuse(flags.out, "--env", before.online.env, flags.env)
     if "sensors" in call.given and flags.sensors != before.online.sensors:
         refuse(flags.out, "--sensors", before.online.sensors, flags.sensors)
+    if "init_from" in call.given and flags.init_from != before.init_from:
+        refuse(flags.out, "--init-from", before.init_from, flags.init_from)
     own = build(FAMILIES[before.family].Config, before.model, f"{flags.out}: model")
     start = begin(before.family, flags.preset) if flags.preset is not None else own
     parts = {"model": start, "online": before.online, "train": before.train}

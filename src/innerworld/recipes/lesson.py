@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -26,6 +25,7 @@ from innerworld.learns import Learns
 from innerworld.lock import lock
 from innerworld.log import Bar, JsonLines, silent, tee, tracker
 from innerworld.recipes.growing import check_growth, staged, tell_stage
+from innerworld.recipes.whereabouts import absolute, found_from, seen_from
 from innerworld.team import join
 from innerworld.training import FREE_ON_RESUME, Strategy, TrainConfig, choose_device, train
 from innerworld.types import Spec
@@ -56,6 +56,7 @@ class Lesson(Config):
         default="state",
         description="vector that the collapse watch probes for; state: where there is one; none: nothing",
     )
+    init_from: str = Field(default="", description="the run whose weights it begins with; empty: they are drawn")
     model: dict[str, Any] = Field(default={}, description="the family's configuration")
     train: TrainConfig = Field(default=TrainConfig(), description="the training")
 
@@ -91,6 +92,8 @@ def teach(
                 raise UserError(f"{folder} already holds a run: continue it with --resume, or give another folder")
             torch.manual_seed(lesson.train.seed)  # for the first weights; training seeds itself
             model = families.build(lesson.family, lesson.model, clips.spec)
+            if lesson.init_from and not checkpoint.exists(folder):
+                checkpoint.init_from(lesson.init_from, model)
             if isinstance(clips, Staged):
                 check_growth(model, lesson.stages, clips)
             elif (sensors := model.reads(store.spec)) != list(spec.obs):
@@ -109,7 +112,7 @@ def teach(
             tracked = open_ones.enter_context(tracker(track, folder, lesson.model_dump(mode="json")))
             log = tee(lines, bar, tracked)
             log = tell_stage(log, clips) if isinstance(clips, Staged) else log
-        return train(model, source, lesson.train, folder, log, watch, resume, strategy)
+        return train(model, source, lesson.train, folder, log, watch, resume, strategy, taught=bool(lesson.init_from))
 
 
 def read(folder: Path | str) -> Lesson:
@@ -126,7 +129,7 @@ def read(folder: Path | str) -> Lesson:
     if "lesson" not in values:
         raise UserError(f"{folder} learnt in a world, not from a store: watch it with play, judge it with evaluate")
     taught = build(Lesson, values["lesson"], str(path))
-    return taught.model_copy(update={"data": os.path.normpath(path.parent / taught.data)})
+    return found_from(taught, path.parent)
 
 
 def episodes(lesson: Lesson, store: Store) -> tuple[np.ndarray, np.ndarray]:
@@ -184,16 +187,13 @@ def _note(lesson: Lesson, folder: Path, resume: bool, command: str) -> None:
         _refuse_difference(read(folder), lesson, folder)
     folder.mkdir(parents=True, exist_ok=True)
     versions = {"innerworld": VERSION, "torch": torch.__version__, "python": platform.python_version()}
-    # Seen from the run's folder, so that run and data can be moved together and used from anywhere.
-    noted = lesson.model_copy(update={"data": os.path.relpath(lesson.data, folder)})
-    text = json.dumps({"command": command, "versions": versions, "lesson": noted.model_dump(mode="json")}, indent=2)
+    noted = seen_from(lesson, folder).model_dump(mode="json")
+    text = json.dumps({"command": command, "versions": versions, "lesson": noted}, indent=2)
     write_atomic(folder / "run.json", [text.encode()])
 
 
 def _refuse_difference(before: Lesson, now: Lesson, folder: Path) -> None:
-    old, new = (
-        each.model_copy(update={"data": os.path.abspath(each.data)}).model_dump(mode="json") for each in (before, now)
-    )
+    old, new = (absolute(each).model_dump(mode="json") for each in (before, now))
     free = {*FREE_OF_LESSON, *(f"train.{name}" for name in FREE_ON_RESUME)}
     for key, was, wanted in differences(old, new, free):
         raise UserError(f"{folder} was begun with {key}={was}, not {wanted}: give that, or another folder")

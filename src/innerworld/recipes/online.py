@@ -25,6 +25,7 @@ from innerworld.log import Bar, JsonLines, Log, Row, tee, tracker
 from innerworld.recipes.acting import Dreams, check_acts
 from innerworld.recipes.living import Examiner, Living, Units
 from innerworld.recipes.practice import Practice, read_practice
+from innerworld.recipes.whereabouts import absolute, seen_from
 from innerworld.team import launched
 from innerworld.training import FREE_ON_RESUME, train
 from innerworld.types import Spec
@@ -67,6 +68,8 @@ def practise(
         spec = whole.only(*online.seen())
         torch.manual_seed(config.seed)  # for the first weights; training seeds itself
         model, _ = check_acts(families.build(practice.family, practice.model, spec))
+        if practice.init_from and not checkpoint.exists(folder):
+            checkpoint.init_from(practice.init_from, model)
         practice = _settled(practice, model, spec)
         needs = _needs(practice, model, spec)
         tell(needs)
@@ -88,7 +91,8 @@ def practise(
         # Every step asks whether an evaluation is due, for the best checkpoint is to be the one that was evaluated.
         config = config.model_copy(update={"check_every": 1})
         try:
-            train(model, living, config, folder, _telling(living, tee(lines, bar, tracked)), watch, resume)
+            told = _telling(living, tee(lines, bar, tracked))
+            train(model, living, config, folder, told, watch, resume, taught=bool(practice.init_from))
         finally:
             _save(living, folder)
         if living.fault is not None:
@@ -143,14 +147,15 @@ def _note(practice: Practice, folder: Path, resume: bool, about: Mapping[str, st
         _refuse_difference(read_practice(folder), practice, folder)
         at = checkpoint.read_header(folder).step if checkpoint.exists(folder) else None
     versions = {"innerworld": VERSION, "torch": torch.__version__, "python": platform.python_version()}
-    noted = {**about, "versions": versions, "practice": practice.model_dump(mode="json")}
+    noted = {**about, "versions": versions, "practice": seen_from(practice, folder).model_dump(mode="json")}
     write_atomic(folder / "run.json", [json.dumps(noted, indent=2).encode()])
     return at
 
 
 def _refuse_difference(before: Practice, now: Practice, folder: Path) -> None:
     free = {*(f"online.{name}" for name in FREE), *(f"train.{name}" for name in FREE_ON_RESUME)}
-    for key, was, wanted in differences(before.model_dump(mode="json"), now.model_dump(mode="json"), free):
+    old, new = (absolute(each).model_dump(mode="json") for each in (before, now))
+    for key, was, wanted in differences(old, new, free):
         raise UserError(f"{folder} was begun with {key}={was}, not {wanted}: give that, or another folder")
 
 

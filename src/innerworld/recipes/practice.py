@@ -15,6 +15,7 @@ from pydantic import Field
 from innerworld import envs
 from innerworld.config import Config, build
 from innerworld.errors import UserError
+from innerworld.recipes.whereabouts import found_from
 from innerworld.training import TrainConfig
 from innerworld.types import Spec
 
@@ -107,6 +108,7 @@ class Practice(Config):
     """Who learns to act, where, and how."""
 
     family: str = Field(default="dreamer", description="name in the registry of world models")
+    init_from: str = Field(default="", description="the run whose weights it begins with; empty: they are drawn")
     model: dict[str, Any] = Field(default={}, description="the family's configuration")
     online: Online = Field(default=Online(), description="the world")
     train: TrainConfig = Field(default=TrainConfig(), description="the training")
@@ -134,7 +136,7 @@ def read_practice(folder: Path | str) -> Practice:
     values = _values(path)
     if "practice" not in values:
         raise UserError(f"{folder} is no run that learnt in a world: there is no practice in its run.json")
-    return build(Practice, values["practice"], str(path))
+    return found_from(build(Practice, values["practice"], str(path)), path.parent)
 
 
 def _values(path: Path) -> dict[str, Any]:

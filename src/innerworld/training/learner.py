@@ -42,7 +42,13 @@ class Learner:
     """A model and all that changes with it: the optimiser's memory, the average, how much is computed at once."""
 
     def __init__(
-        self, model: Learns, config: TrainConfig, team: Team, strategy: Strategy, device: torch.device
+        self,
+        model: Learns,
+        config: TrainConfig,
+        team: Team,
+        strategy: Strategy,
+        device: torch.device,
+        taught: bool = False,
     ) -> None:
         self.model, self.config, self.team, self.device = model, config, team, device
         self.strategy: Strategy = strategy
@@ -55,6 +61,7 @@ class Learner:
         self.loss: nn.Module = with_fsdp(plain, team, device) if self.sharded else plain
         self.optimiser = build_optimiser(model, config)
         self.average = {name: p.detach().clone() for name, p in model.named_parameters() if config.ema and _moves(p)}
+        self._taught = taught  # by another run, whose weights it has
         self._fresh = True
         self._asked = False  # was it looked at whether all parameters learn?
         self._undo: _Undo | None = None
@@ -64,7 +71,9 @@ class Learner:
         return self.strategy == "fsdp" and not self.team.alone
 
     def prepare(self, clip: Clip) -> None:
-        """Let the model find in closed form what it can, before the first step."""
+        """Let the model find in closed form what it can, before the first step; what was taught before has that."""
+        if self._taught:
+            return
         with noticing(self.team, 0), spread(self.team), torch.no_grad():
             self.model.prepare(clip.to(self.device))
             for buffer in self.model.buffers():

@@ -65,15 +65,17 @@ def train(
     watch: Watch | None = None,
     resume: bool = False,
     strategy: Strategy = "ddp",
+    taught: bool = False,
 ) -> L:
     """Train `model` on `clips` and return it, in eval mode; checkpoints go to `folder`, progress to `log`.
 
     `watch` is called every `check_every` steps and its numbers join the log. With `resume` the run in `folder`
-    continues, on the CPU bit for bit as if it had never stopped. Where a launcher such as torchrun started several
-    processes, each computes its rows of every batch, by `strategy`; after fsdp the returned model is spread, so load
-    it from `folder`. Raises `UserError` for a loss or gradient that is not finite (before the weights take it), a
-    device that is not here, a folder that holds another run, a full disk, and `Interrupted` after Ctrl-C or SIGTERM,
-    having saved. What `clips` raise comes out as it is, alone after what was learnt has been saved.
+    continues, on the CPU bit for bit as if it had never stopped. A model that was `taught` before is not prepared anew.
+    Where a launcher such as torchrun started several processes, each computes its rows of every batch, by `strategy`;
+    after fsdp the returned model is spread, so load it from `folder`. Raises `UserError` for a loss or gradient that is
+    not finite (before the weights take it), a device that is not here, a folder that holds another run, a full disk,
+    and `Interrupted` after Ctrl-C or SIGTERM, having saved. What `clips` raise comes out as it is, alone after what was
+    learnt has been saved.
     """
     device = choose_device(config.device)
     if config.threads is not None:
@@ -81,7 +83,7 @@ def train(
     keep_freed_memory()
     with join(device.type) as team, norms_of_all(model, team), requests() as asked:
         with team.together():
-            learner = Learner(model, config, team, strategy, _own(device, team))
+            learner = Learner(model, config, team, strategy, _own(device, team), taught)
         keeper = Keeper(Path(folder) if folder is not None else None, learner)
         with keeper.holding(resume):
             _run(learner, keeper, clips, log, watch, resume, asked)
