@@ -27,6 +27,11 @@ class Learns(nn.Module, ABC):
         self.config = config
         self.spec = spec
 
+    @classmethod
+    def sampling_of(cls, config: Config) -> tuple[str, ...]:
+        """The settings of how such a one draws, which may change once it is taught."""
+        return cls.sampling
+
     @abstractmethod
     def loss(self, clip: Clip) -> tuple[Tensor, dict[str, Tensor]]:
         """How wrong was I? A scalar, and its named parts (detached scalars)."""

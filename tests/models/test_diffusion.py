@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Generator, Tensor, nn
 
+from innerworld import checkpoint
 from innerworld.errors import UserError
 from innerworld.models import Diffusion, Dreamer, config
 from innerworld.models.diffusion_config import DIAMOND, DiffusionConfig, EndsConfig
 from innerworld.models.dreamer_config import DreamerConfig
 from innerworld.policy.actor_critic import ActorCriticConfig
 from innerworld.testing.world_model import random_clip
+from innerworld.training import TrainConfig
 from innerworld.types import Clip, Spec, State
 from innerworld.world import WorldModel, at
 
@@ -329,6 +332,16 @@ def test_a_mind_learns_in_it() -> None:
     for part in ("world.denoiser.out", "world.ends.memory", "actor_critic.actor", "actor_critic.critic"):
         assert any(name.startswith(part) for name in moved), f"{part} has learnt nothing"
     assert model.policy(model.encode(clip.at(0)), Generator().manual_seed(0)).shape == (2, 4)
+
+
+def test_how_a_mind_dreams_may_change_when_it_is_taught(tmp_path: Path) -> None:
+    settings = DreamerConfig.model_validate({"family": "diffusion", "world": TINY})
+    model = Dreamer(settings, GAME)
+    checkpoint.save(tmp_path, model, torch.optim.Adam(model.parameters()), 1, TrainConfig())
+    loaded = checkpoint.load(tmp_path, changes=("world.steps=1",), kind=Dreamer)
+    assert loaded.config.model_dump()["world"]["steps"] == 1 != TINY.steps
+    with pytest.raises(UserError, match=r"'world.channels' stays as it is.*world\.steps, world\.start"):
+        checkpoint.load(tmp_path, changes=("world.channels=[4, 4]",))
 
 
 def test_the_preset_of_dreamer_dreams_of_diamond() -> None:

@@ -71,10 +71,11 @@ def build_model(header: Header, where: str, models: Families | None, changes: Se
     """
     kind = _choose_family(header.family, models)
     config = build(kind.Config, header.model, f"{where}: model")
+    may = kind.sampling_of(config)
     for word in changes:
         key = word.partition("=")[0]
-        if key not in kind.sampling:
-            known, close = ", ".join(kind.sampling) or "nothing", nearest(key, [*kind.sampling])
+        if key not in may:
+            known, close = ", ".join(may) or "nothing", nearest(key, [*may])
             raise UserError(f"of a taught {header.family} {key!r} stays as it is.{close} May change: {known}")
     config = override(config, changes)
     return kind(config, Spec(header.spec.obs, header.spec.action, header.spec.discrete))

@@ -39,6 +39,11 @@ class Dreamer(WorldModel):
         self.actor_critic = ActorCritic(config.actor_critic, width, spec, self.world.discount())
         self.beliefs: State | None = None
 
+    @classmethod
+    def sampling_of(cls, config: DreamerConfig) -> tuple[str, ...]:
+        """The world's own."""
+        return tuple(f"world.{key}" for key in world_kind(config.family).sampling)
+
     # ------------------------------------------------------------------ what has been learnt
 
     def policy(self, state: State, rng: Generator | None = None) -> Tensor:
