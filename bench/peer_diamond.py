@@ -13,17 +13,22 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from innerworld.models import Diffusion
+from innerworld.models import Diffusion, Dreamer
 from innerworld.models.diffusion_config import DIAMOND, DiffusionConfig, EndsConfig
+from innerworld.models.dreamer_config import DreamerConfig
 from innerworld.nn import edm
+from innerworld.policy.actor import ActorConfig
+from innerworld.policy.actor_critic import ActorCritic, ActorCriticConfig
+from innerworld.policy.critic import CriticConfig
+from innerworld.policy.sight import SightConfig
 from innerworld.types import Spec
 
 ACTIONS, SIZE, ROWS = 4, 64, 2
@@ -37,6 +42,12 @@ TINY = DiffusionConfig(
     attention=(False, True),
     rounding="down",
     ends=EndsConfig(hidden=6, steer=4, channels=(8, 8), depths=(1, 1), head="sign"),
+)
+
+TINY_ACTS = ActorCriticConfig(
+    actor=ActorConfig(layers=0),
+    critic=CriticConfig(layers=0, kind="normal", slow_weight=0.0),
+    sight=SightConfig(channels=(8, 16), hidden=6),
 )
 
 
@@ -62,6 +73,7 @@ def main() -> None:
     adopt(ours, peer)
     with torch.inference_mode():
         compare(ours, peer)
+        compare_actors()
         clock(ours, peer, args.rows, args.repeats)
 
 
@@ -75,6 +87,9 @@ def load(clone: Path) -> None:
     _stand_in("torcheval")
     _stand_in("torcheval.metrics")
     _stand_in("torcheval.metrics.functional", multiclass_confusion_matrix=None)
+    _stand_in("coroutines")
+    _stand_in("coroutines.env_loop", make_env_loop=None)
+    _stand_in("envs", TorchEnv=None, WorldModelEnv=None)
     _stand_in("models").__path__ = [str(source)]
 
 
@@ -110,6 +125,54 @@ def stir(module: nn.Module) -> None:
     """Random weights everywhere: what begins with zeros would hide a mistake."""
     for value in module.parameters():
         value.add_(torch.randn_like(value) * 0.05)
+
+
+def build_actor(config: ActorCriticConfig, size: int) -> ActorCritic:
+    return ActorCritic(config, 0, Spec({"pixels": (size, size, 3)}, ACTIONS, discrete=True))
+
+
+def peer_actor(config: ActorCriticConfig, size: int) -> nn.Module:
+    """Its actor and critic, of our settings."""
+    from models import actor_critic  # pyright: ignore[reportMissingImports]
+
+    sight = config.sight
+    halved = [1] * len(sight.channels)
+    return actor_critic.ActorCritic(
+        actor_critic.ActorCriticConfig(sight.hidden, 3, size, list(sight.channels), halved, ACTIONS)
+    )
+
+
+def actor_pairs(ours: ActorCritic, peer: Any) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each of our weights, and theirs."""
+    assert ours.sight is not None
+    for mine, its in (
+        (ours.sight.net, peer.encoder),
+        (ours.sight.memory, peer.lstm),
+        (ours.actor, peer.actor_linear),
+        (ours.critic, peer.critic_linear),
+    ):
+        yield from zip(mine.parameters(), its.parameters(), strict=True)
+
+
+@torch.no_grad()
+def act(ours: ActorCritic, pictures: Tensor) -> Tensor:
+    """Log chances of actions and what they are worth, `t n a+1`, after each of t pictures in a row."""
+    assert ours.sight is not None
+    steps = ours.sight.features(pictures, ours.sight.blank(pictures.shape[1]))
+    return torch.stack(
+        [torch.cat([ours.actor.net(step).log_softmax(-1), ours.critic(step).mean()[:, None]], -1) for step in steps]
+    )
+
+
+@torch.no_grad()
+def peer_act(peer: Any, pictures: Tensor) -> Tensor:
+    """The same of its code."""
+    memory = tuple(pictures.new_zeros(pictures.shape[1], peer.lstm_dim) for _ in range(2))
+    found = []
+    for picture in pictures:
+        logits, value, memory = peer.predict_act_value(picture, memory)
+        found.append(torch.cat([logits.log_softmax(-1), value[:, None]], -1))
+    return torch.stack(found)
 
 
 def pairs(ours: Diffusion, peer: Peer) -> Iterator[tuple[Tensor, Tensor]]:
@@ -169,12 +232,22 @@ def golden() -> None:
     print("said", said[:, :, 5, 7].tolist(), said.square().mean().item())
     print("drawn", ((drawn[:, :, 5, 7] + 1) / 2 * 255).round().int().tolist(), drawn.mean().item())
     print("told", torch.cat([reward, end], dim=-1)[:, -1].tolist())
+    mine, its = build_actor(TINY_ACTS, size).double(), peer_actor(TINY_ACTS, size).double()
+    weigh_all(value for value, _ in actor_pairs(mine, its))
+    for one, other in actor_pairs(mine, its):
+        other.copy_(one)
+    print("acts", peer_act(its, wave(3, 2, 3, size, size))[-1].tolist())
 
 
 @torch.no_grad()
 def weigh(ours: Diffusion) -> None:
     """Weights by a formula, so that none need to be kept."""
-    for k, value in enumerate([ours.denoiser.frequencies, *ours.parameters()]):
+    weigh_all([ours.denoiser.frequencies, *ours.parameters()])
+
+
+@torch.no_grad()
+def weigh_all(weights: Iterable[Tensor]) -> None:
+    for k, value in enumerate(weights):
         entries = torch.arange(value.numel(), dtype=torch.float64)
         value.copy_((torch.sin(0.37 * (k + 1) * entries + k) * (2 / max(1, value[0].numel())) ** 0.5).view(value.shape))
 
@@ -221,6 +294,20 @@ def compare(ours: Diffusion, peer: Peer) -> None:
         assert (gap > 1e-5).float().mean() <= (1e-3 if dtype == torch.float32 else 0)
     ours.float()
     peer.denoiser.float()
+
+
+def compare_actors() -> None:
+    """Parameters, and the largest difference of chances and worths along three pictures."""
+    acting = cast(DreamerConfig, Dreamer.presets["diamond"]).actor_critic
+    for dtype in (torch.float32, torch.float64):
+        ours, peer = build_actor(acting, SIZE).to(dtype), peer_actor(acting, SIZE).to(dtype)
+        stir(peer)
+        for mine, its in actor_pairs(ours, peer):
+            mine.copy_(its)
+        pictures = torch.rand(3, ROWS, 3, SIZE, SIZE, dtype=dtype) * 2 - 1
+        gap = _far(act(ours, pictures), peer_act(peer, pictures))
+        print(f"{dtype}: actor and critic, {count(ours):,} and {count(peer):,} parameters; three pictures {gap:.1e}")
+        assert gap <= 1e-5
 
 
 def _ends_gap(ours: Diffusion, peer: Peer, frames: Tensor, actions: Tensor) -> float:

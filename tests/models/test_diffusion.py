@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -15,7 +16,10 @@ from innerworld.errors import UserError
 from innerworld.models import Diffusion, Dreamer, config
 from innerworld.models.diffusion_config import DIAMOND, DiffusionConfig, EndsConfig
 from innerworld.models.dreamer_config import DreamerConfig
-from innerworld.policy.actor_critic import ActorCriticConfig
+from innerworld.policy.actor import ActorConfig
+from innerworld.policy.actor_critic import ActorCritic, ActorCriticConfig
+from innerworld.policy.critic import CriticConfig
+from innerworld.policy.sight import SightConfig
 from innerworld.testing.world_model import random_clip
 from innerworld.training import TrainConfig
 from innerworld.types import Clip, Spec, State
@@ -93,13 +97,17 @@ def test_the_preset_is_diamonds_to_the_last_parameter() -> None:
 
 
 def weigh(ours: Diffusion) -> Diffusion:
-    """Weights by a formula, so that none need to be kept."""
-    with torch.no_grad():
-        for k, value in enumerate([ours.denoiser.frequencies, *ours.parameters()]):
-            entries = torch.arange(value.numel(), dtype=torch.float64)
-            drawn = torch.sin(0.37 * (k + 1) * entries + k) * (2 / max(1, value[0].numel())) ** 0.5
-            value.copy_(drawn.view(value.shape))
+    formula([ours.denoiser.frequencies, *ours.parameters()])
     return ours
+
+
+@torch.no_grad()
+def formula(weights: Iterable[Tensor]) -> None:
+    """Weights by a formula, so that none need to be kept."""
+    for k, value in enumerate(weights):
+        entries = torch.arange(value.numel(), dtype=torch.float64)
+        drawn = torch.sin(0.37 * (k + 1) * entries + k) * (2 / max(1, value[0].numel())) ** 0.5
+        value.copy_(drawn.view(value.shape))
 
 
 def wave(*shape: int) -> Tensor:
@@ -342,6 +350,32 @@ def test_how_a_mind_dreams_may_change_when_it_is_taught(tmp_path: Path) -> None:
     assert loaded.config.model_dump()["world"]["steps"] == 1 != TINY.steps
     with pytest.raises(UserError, match=r"'world.channels' stays as it is.*world\.steps, world\.start"):
         checkpoint.load(tmp_path, changes=("world.channels=[4, 4]",))
+
+
+def test_diamonds_own_actor_says_the_same() -> None:
+    """Three pictures in a row: chances and worth are its code's with these weights (`peer_diamond.py --golden`)."""
+    its = ActorCriticConfig(
+        actor=ActorConfig(layers=0),
+        critic=CriticConfig(layers=0, kind="normal", slow_weight=0.0),
+        sight=SightConfig(channels=(8, 16), hidden=6),
+    )
+    mind = ActorCritic(its, 0, GAME).double()
+    assert mind.sight is not None
+    parts = (mind.sight.net, mind.sight.memory, mind.actor, mind.critic)
+    formula(value for part in parts for value in part.parameters())
+    last = mind.sight.features(wave(3, 2, 3, 12, 12), mind.sight.blank(2))[-1]
+    theirs = [
+        [-1.6014110253355938, -1.6042728846936491, -1.4102776353396556, -1.0405028992350092, 0.488178109870391],
+        [-1.597213066914645, -1.6025054472786717, -1.4109039488884318, -1.0434821922909394, 0.5284373159832452],
+    ]
+    told = torch.cat([mind.actor.net(last).log_softmax(-1), mind.critic.net(last)], dim=-1)
+    torch.testing.assert_close(told, torch.tensor(theirs, dtype=torch.float64), rtol=0, atol=1e-9)
+
+
+def test_diamonds_own_actor_has_its_size() -> None:
+    its = cast(DreamerConfig, Dreamer.presets["diamond"]).actor_critic
+    mind = ActorCritic(its, 0, Spec({"pixels": (64, 64, 3)}, 4, discrete=True))
+    assert sum(value.numel() for value in mind.parameters()) == 3_229_637
 
 
 def test_the_preset_of_dreamer_dreams_of_diamond() -> None:

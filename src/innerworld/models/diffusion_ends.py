@@ -10,6 +10,7 @@ from innerworld.models.diffusion_config import EndsConfig
 from innerworld.models.diffusion_denoiser import embedding, side_by_side, within
 from innerworld.nn.distributions import symexp_bins, twohot_loss, twohot_mean
 from innerworld.nn.linear import Linear
+from innerworld.nn.lstm import cell
 from innerworld.nn.unet import Descent
 
 SIGNS = (-1.0, 0.0, 1.0)
@@ -32,7 +33,7 @@ class Ends(nn.Module):
         self.into = nn.Conv2d(2 * channels, config.channels[0], 3, padding=1)
         self.body = Descent(config.steer, config.channels, config.depths)
         self.width = self.body.width(size)
-        self.memory = _memory(self.width, config.hidden)
+        self.memory = cell(self.width, config.hidden)
         last = Linear(config.hidden, sum(self.split), bias=False)
         if rewards and not self.sign:  # two-hot bins reach far: it would begin with huge rewards
             nn.init.zeros_(last.weight[: config.bins].detach())
@@ -72,18 +73,6 @@ class Ends(nn.Module):
 
     def _expected(self, scores: Tensor) -> Tensor:
         return (scores.softmax(-1) * self.bins).sum(-1) if self.sign else twohot_mean(scores, self.bins)
-
-
-def _memory(inputs: int, hidden: int) -> nn.LSTMCell:
-    """The forget gate begins open."""
-    cell = nn.LSTMCell(inputs, hidden)
-    nn.init.xavier_uniform_(cell.weight_ih)
-    nn.init.orthogonal_(cell.weight_hh)
-    nn.init.zeros_(cell.bias_ih)
-    nn.init.zeros_(cell.bias_hh)
-    with torch.no_grad():
-        cell.bias_ih[hidden : 2 * hidden] = 1.0
-    return cell
 
 
 def _cross_entropy(logits: Tensor, which: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import cast
 
 import torch
@@ -10,8 +11,9 @@ from torch import Generator, Tensor
 from innerworld.errors import UserError
 from innerworld.models.dreamer_config import PRESETS, DreamerConfig, world_kind
 from innerworld.policy.actor_critic import ActorCritic
+from innerworld.policy.sight import MEMORY, Sight
 from innerworld.types import Clip, Obs, Spec, State, each
-from innerworld.world import Card, Roll, WorldModel
+from innerworld.world import Card, Roll, WorldModel, flatten
 
 
 class Dreamer(WorldModel):
@@ -48,14 +50,15 @@ class Dreamer(WorldModel):
 
     def policy(self, state: State, rng: Generator | None = None) -> Tensor:
         """What to do, `b a`: with `rng` a draw, as to explore; without it the most likely action."""
-        return self.actor_critic.actor.act(self.world.features(state), rng)
+        return self.actor_critic.actor.act(self.features(state), rng)
 
     def imagination(self, b: int, t: int) -> tuple[int, int, int]:
         """To learn to act from b clips of t actions: from how many beliefs it imagines, how many steps, and how many
         bytes the features of all of them and the world model's memory take; a graph of gradients is not counted."""
         config = cast(DreamerConfig, self.config).actor_critic
         k = min(config.starts or t + 1, t + 1)
-        features = 4 * b * k * (config.horizon + 1) * self.actor_critic.width
+        numbers = self.actor_critic.width + (0 if self.sight is None else math.prod(self.sight.shape))
+        features = 4 * b * k * (config.horizon + 1) * numbers
         return b * k, config.horizon, features + self.world.roll_bytes(b, k, config.horizon)
 
     def loss(self, clip: Clip) -> tuple[Tensor, dict[str, Tensor]]:
@@ -68,8 +71,9 @@ class Dreamer(WorldModel):
             family = cast(DreamerConfig, self.config).family
             raise UserError(f"{family} cannot learn from a replay, whose clips go on in the middle: choose family=rssm")
         total, parts, beliefs = self.world.study(clip)
-        acting, its = self.actor_critic.loss(self.world, beliefs, clip)
-        self.beliefs = each(Tensor.detach, self.world.bare(beliefs))
+        beliefs = self._along(beliefs, clip)
+        acting, its = self.actor_critic.loss(self.world if self.sight is None else self, beliefs, clip)
+        self.beliefs = each(Tensor.detach, self.bare(beliefs))
         return total + acting, parts | its, beliefs
 
     def prepare(self, clip: Clip) -> None:
@@ -85,18 +89,18 @@ class Dreamer(WorldModel):
     def rates(self) -> dict[str, float]:
         config = cast(DreamerConfig, self.config).actor_critic
         rates = {f"world.{name}": rate for name, rate in self.world.rates().items()}
-        for name, rate in (("actor", config.actor.rate), ("critic", config.critic.rate)):
-            if rate != 1:
-                rates[f"actor_critic.{name}"] = rate
+        for name, its in (("actor", config.actor), ("critic", config.critic), ("sight", config.sight)):
+            if its.rate != 1 and getattr(self.actor_critic, name) is not None:
+                rates[f"actor_critic.{name}"] = its.rate
         return rates
 
     # ------------------------------------------------------------------ the world model's own
 
     def encode(self, obs: Obs, state: State | None = None, action: Tensor | None = None) -> State:
-        return self.world.encode(obs, state, action)
+        return self._remembering(self.world.encode(obs, state, action), state)
 
     def predict(self, state: State, action: Tensor, rng: Generator | None = None) -> State:
-        return self.world.predict(state, action, rng)
+        return self._remembering(self.world.predict(state, action, rng), state)
 
     def decode(self, state: State) -> dict[str, Tensor]:
         return self.world.decode(state)
@@ -105,22 +109,35 @@ class Dreamer(WorldModel):
         return self.world.energy(state, goal)
 
     def features(self, state: State) -> Tensor:
-        return self.world.features(state)
+        """The world's, or what the actor's own sight makes of the picture and of what it remembers."""
+        if self.sight is None:
+            return self.world.features(state)
+        return self.sight.see(self.sight.pictures(self.world.decode(state)), state)["sight_h"]
 
     def imagine(self, state: State, actions: Tensor) -> State:
-        return self.world.imagine(state, actions)
+        return self.world.imagine(state, actions) if self.sight is None else super().imagine(state, actions)
 
     def roll(self, starts: State, horizon: int) -> Roll:
-        return self.world.roll(starts, horizon)
+        going = self.world.roll(starts, horizon)
+        if self.sight is None:
+            return going
+        state = flatten(self.bare(starts), 2)
+
+        def step(action: Tensor, rng: Generator | None) -> State:
+            nonlocal state
+            state = self._remembering(going(action, rng), state)
+            return state
+
+        return step
 
     def roll_bytes(self, b: int, k: int, horizon: int, shared: bool = False) -> int:
         return self.world.roll_bytes(b, k, horizon, shared)
 
     def bare(self, state: State) -> State:
-        return self.world.bare(state)
+        return self.world.bare(state) | {name: state[name] for name in MEMORY if name in state}
 
     def watch(self, clip: Clip) -> State:
-        return self.world.watch(clip)
+        return self._along(self.world.watch(clip), clip)
 
     def prospects(self, state: State) -> tuple[Tensor, Tensor]:
         return self.world.prospects(state)
@@ -139,6 +156,30 @@ class Dreamer(WorldModel):
 
     def reads(self, stored: Spec) -> list[str]:
         return self.world.reads(stored)
+
+    # ------------------------------------------------------------------ what the actor's own sight remembers
+
+    @property
+    def sight(self) -> Sight | None:
+        """The actor's and the critic's own eyes, where they have any."""
+        return self.actor_critic.sight
+
+    def _remembering(self, state: State, before: State | None) -> State:
+        """A belief with what is remembered of those before it: of the last one, and of what that remembered."""
+        if self.sight is None:
+            return state
+        blank = self.sight.blank(len(next(iter(state.values()))))
+        if before is None:
+            return state | blank
+        return state | self.sight.see(self.sight.pictures(self.world.decode(before)), blank | before)
+
+    @torch.no_grad()
+    def _along(self, beliefs: State, clip: Clip) -> State:
+        """Beliefs `b t+1 ...` along a clip, with what is remembered at each."""
+        if self.sight is None:
+            return beliefs
+        drawn = self.sight.pictures(self.world.decode(flatten(self.world.bare(beliefs), 2)))
+        return beliefs | self.sight.along(drawn.unflatten(0, (-1, clip.length + 1)), clip.first)
 
 
 @torch.no_grad()

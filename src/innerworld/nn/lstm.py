@@ -1,4 +1,4 @@
-"""A long short-term memory with one bias, as TensorFlow has it (Hochreiter and Schmidhuber 1997; torch's has two)."""
+"""Long short-term memories (Hochreiter and Schmidhuber 1997): with one bias, as TensorFlow's, and torch's with two."""
 
 from __future__ import annotations
 
@@ -31,3 +31,15 @@ class LSTM(nn.Module):
         into, forget, out, new = torch.addmm(push, h, self.memory.weight.T).chunk(4, dim=-1)
         c = torch.sigmoid(forget) * c + torch.sigmoid(into) * torch.tanh(new)
         return torch.sigmoid(out) * torch.tanh(c), c
+
+
+def cell(inputs: int, hidden: int) -> nn.LSTMCell:
+    """Torch's own, begun as DIAMOND begins its memories: the forget gate open (a bias of 1)."""
+    made = nn.LSTMCell(inputs, hidden)
+    nn.init.xavier_uniform_(made.weight_ih)
+    nn.init.orthogonal_(made.weight_hh)
+    nn.init.zeros_(made.bias_ih)
+    nn.init.zeros_(made.bias_hh)
+    with torch.no_grad():
+        made.bias_ih[hidden : 2 * hidden] = 1.0
+    return made

@@ -24,7 +24,7 @@ NODES, SHARES = np.polynomial.hermite.hermgauss(16)
 
 
 class ActorConfig(Config):
-    layers: int = Field(default=3, description="hidden layers", ge=1)
+    layers: int = Field(default=3, description="hidden layers", ge=0)
     units: int = Field(default=64, description="their width", ge=1)
     norm: Norm = Field(default="rms", description="after each of them")
     activation: Activation = Field(default="silu", description="after that")

@@ -12,9 +12,11 @@ from pydantic import Field
 from torch import Generator, Tensor, nn
 
 from innerworld.config import Config
+from innerworld.errors import UserError
 from innerworld.policy.actor import Actor, ActorConfig, Choice
 from innerworld.policy.critic import Critic, CriticConfig, Verdict
 from innerworld.policy.returns import ReturnScale, lambda_returns, lived_returns, weights
+from innerworld.policy.sight import Sight, SightConfig
 from innerworld.types import Clip, Spec, State, each
 from innerworld.world import WorldModel, flatten
 
@@ -22,6 +24,7 @@ from innerworld.world import WorldModel, flatten
 class ActorCriticConfig(Config):
     actor: ActorConfig = Field(default=ActorConfig(), description="who acts")
     critic: CriticConfig = Field(default=CriticConfig(), description="who tells what a belief is worth")
+    sight: SightConfig = Field(default=SightConfig(), description="eyes and a memory of their own")
     gradients: Literal["reinforce", "dynamics", "mixed"] = Field(
         default="reinforce",
         description="how the actor learns: from how its choices turned out, through the world model, or both",
@@ -33,6 +36,7 @@ class ActorCriticConfig(Config):
     lam: float = Field(default=0.95, description="share of the next return in a return, the rest is the value", ge=0)
     entropy: float = Field(default=3e-4, description="weight of the actor's entropy, nats", ge=0)
     normalise: bool = Field(default=True, description="divide advantages by the returns' range, where it is above 1")
+    critic_weight: float = Field(default=1.0, description="weight of the critic's loss", ge=0)
     replay: float = Field(
         default=0.3, description="weight of the critic's loss on what was lived; teaches the world model too", ge=0
     )
@@ -53,15 +57,19 @@ class ActorCritic(nn.Module):
     """An actor and a critic on features of `width` numbers.
 
     `told` is the discount that the world's "continue" contains already, 1 where it is a mere chance: with it each step
-    is discounted by `config.discount` once, whatever the world tells.
+    is discounted by `config.discount` once, whatever the world tells. With a `sight` features are what that makes of
+    pictures, and it learns by their losses. Raises `UserError` for one that is to learn through the world model.
     """
 
     def __init__(self, config: ActorCriticConfig, width: int, spec: Spec, told: float = 1.0) -> None:
         super().__init__()
-        self.config, self.width = config, width
+        self.sight = Sight(config.sight, spec) if config.sight.channels else None
+        if self.sight is not None and config.gradients != "reinforce":
+            raise UserError(f"gradients={config.gradients}: what is drawn has none, eyes learn with reinforce")
+        self.config, self.width = config, self.sight.hidden if self.sight is not None else width
         self.factor = config.discount / told
-        self.actor = Actor(config.actor, width, spec)
-        self.critic = Critic(config.critic, width)
+        self.actor = Actor(config.actor, self.width, spec)
+        self.critic = Critic(config.critic, self.width)
         self.scale = ReturnScale()
 
     def loss(self, world: WorldModel, beliefs: State, clip: Clip) -> tuple[Tensor, dict[str, Tensor]]:
@@ -86,11 +94,13 @@ class ActorCritic(nn.Module):
         """
         with frozen(world) if self.analytic else torch.no_grad():
             roll, step = world.roll(starts, self.config.horizon), features
-            told, choices, actions, trail = (
-                [world.prospects(flatten(world.bare(starts), 2))],
+            begun = flatten(world.bare(starts), 2)
+            told, choices, actions, trail, drawn = (
+                [world.prospects(begun)],
                 list[Choice](),
                 list[Tensor](),
                 [features],
+                self._drawn(world, begun),
             )
             for _ in range(self.config.horizon):
                 with torch.enable_grad():
@@ -100,8 +110,12 @@ class ActorCritic(nn.Module):
                 step = world.features(state)
                 trail.append(step)
                 told.append(world.prospects(state))
+                drawn += self._drawn(world, state)
             reward, going = (torch.stack(found) for found in zip(*told, strict=True))
-            return Trail(trail, choices, actions, reward, going)
+        if self.sight is not None:  # once more, with the gradients that teach it
+            trail = self.sight.features(torch.stack(drawn), begun)
+            choices = [self.actor(step) for step in trail[:-1]]
+        return Trail(trail, choices, actions, reward, going)
 
     @property
     def analytic(self) -> bool:
@@ -121,10 +135,14 @@ class ActorCritic(nn.Module):
             begin = max(begin, clip.length + 1 - self.config.starts)
         return each(lambda value: value[:, begin:], beliefs)
 
+    def _drawn(self, world: WorldModel, state: State) -> list[Tensor]:
+        """What a sight sees of beliefs, one picture `n c y x`; without one nothing."""
+        return [] if self.sight is None else [self.sight.pictures(world.decode(state))]
+
     def _judge(self, trail: Trail, features: Tensor, clip: Clip) -> tuple[Tensor, dict[str, Tensor]]:
         """`features` `b k d` are those of the starts, with the gradients of the beliefs."""
         config = self.config
-        before = [step.detach() for step in trail.features[:-1]]
+        before = [step if self.sight is not None else step.detach() for step in trail.features[:-1]]
         verdicts, slow = [self.critic(step) for step in before], self._slow(before)  # h of n, h n
         value = self._value(trail, verdicts, slow)  # h+1 n
         returns = lambda_returns(trail.reward[1:].T, self.factor * trail.going[1:].T, value[1:].T, config.lam).T  # h n
@@ -137,7 +155,7 @@ class ActorCritic(nn.Module):
             "actor": -(weight * (gain + config.entropy * entropy)).mean(),
             "critic": (weight * self._misses(verdicts, returns, slow)).mean(),
         }
-        total = parts["actor"] + parts["critic"]
+        total = parts["actor"] + config.critic_weight * parts["critic"]
         if config.replay and features.shape[1] > 1:
             parts["critic_lived"] = self._lived(features, returns[0], None if slow is None else slow[0], clip)
             total = total + config.replay * parts["critic_lived"]

@@ -19,7 +19,7 @@ from innerworld.nn.sensors import symexp, symlog
 
 
 class CriticConfig(Config):
-    layers: int = Field(default=3, description="hidden layers", ge=1)
+    layers: int = Field(default=3, description="hidden layers", ge=0)
     units: int = Field(default=64, description="their width", ge=1)
     norm: Norm = Field(default="rms", description="after each of them")
     activation: Activation = Field(default="silu", description="after that")
