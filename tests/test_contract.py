@@ -38,6 +38,7 @@ WM_TINY = {"z": 6, "hidden": 16, "mixtures": 3, "units": 16, "bins": 41, "image_
 DREAMER_TINY = {"world": RSSM_TINY, "actor_critic": {"horizon": 4, "actor": {"units": 32}, "critic": {"units": 32}}}
 DREAMER_V1 = {"world": RSSM_TINY | {"latent": "gaussian"}, "actor_critic": {"horizon": 4, "gradients": "dynamics"}}
 DREAMER_V1["actor_critic"] |= {"actor": {"continuous": "tanh_normal"}, "critic": {"kind": "normal", "slow_weight": 0}}
+DREAMER_SIGHT = {"world": RSSM_TINY, "actor_critic": {"horizon": 4, "sight": {"channels": (4, 8), "size": 8}}}
 SEQUENCE_TINY = {"stoch": 4, "units": 16, "posterior_units": 16, "prior_units": 16, "depth": 4, "mults": (1, 2)}
 SEQUENCE_TINY |= {"image": "strided", "image_size": 8}
 VIDEO_BODY = {"dim": 16, "depth": 2, "heads": 2, "mlp": 2.0, "window": 3}
@@ -84,6 +85,10 @@ SETTINGS: dict[str, dict[str, Config]] = {
     "dreamer": {
         "reinforce": Dreamer.Config.model_validate(DREAMER_TINY),
         "dynamics": Dreamer.Config.model_validate(DREAMER_V1),
+        "own sight, of dreams that rssm draws": Dreamer.Config.model_validate(DREAMER_SIGHT),
+        "own sight, diffusion": Dreamer.Config.model_validate(
+            DREAMER_SIGHT | {"family": "diffusion", "world": DIFFUSION_TINY}
+        ),
     },
     "glp": {
         "both losses": GLP.Config.model_validate(
@@ -175,7 +180,7 @@ CASES = [
     for family, all in SETTINGS.items()
     for name in all
     for world in WORLDS
-    if family not in PICTURES_ONLY or WORLDS[world].images()
+    if (family not in PICTURES_ONLY and "sight" not in name) or WORLDS[world].images()
 ]
 
 

@@ -22,6 +22,12 @@ def test_sequence_models_practise_as_theirs():
     assert (drama[1].lr, drama[1].clip_grad, drama[1].agc, drama[1].optimiser) == (4e-5, 1000, 0, "laprop")
 
 
+def test_diamond_learns_four_times_a_step():
+    online, train = habits("dreamer", "diamond")
+    assert (online.batch, online.length, online.steps_per_update) == (32, 19, 0.25)
+    assert (train.lr, train.weight_decay, train.warmup) == (1e-4, 1e-2, 100)
+
+
 def test_small_agents_practise_as_the_control_preset_does():
     assert habits("dreamer", "small-attention") == habits("dreamer", "small-mamba2") == habits("dreamer", "control")
     assert habits("dreamer", "control")[0].envs == 8 and habits("dreamer", "control")[1].lr == 1e-3

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 from innerworld.errors import UserError
 from innerworld.models.dreamer_config import PRESETS, DreamerConfig, world_kind
 from innerworld.policy.actor_critic import ActorCritic
-from innerworld.policy.sight import MEMORY, Sight
+from innerworld.policy.sight import Sight, memory_in
 from innerworld.types import Clip, Obs, Spec, State, each
 from innerworld.world import Card, Roll, WorldModel, flatten
 
@@ -134,7 +134,7 @@ class Dreamer(WorldModel):
         return self.world.roll_bytes(b, k, horizon, shared)
 
     def bare(self, state: State) -> State:
-        return self.world.bare(state) | {name: state[name] for name in MEMORY if name in state}
+        return self.world.bare(state) | memory_in(state)
 
     def watch(self, clip: Clip) -> State:
         return self._along(self.world.watch(clip), clip)
@@ -149,10 +149,11 @@ class Dreamer(WorldModel):
         return self.world.drawn(state, rng)
 
     def packed(self, state: State) -> State:
-        return self.world.packed(state)
+        packed = self.world.packed(state)
+        return packed | memory_in(state) if packed else packed
 
     def unpacked(self, state: State) -> State:
-        return self.world.unpacked(state)
+        return self.world.unpacked(state) | memory_in(state)
 
     def reads(self, stored: Spec) -> list[str]:
         return self.world.reads(stored)
@@ -179,7 +180,8 @@ class Dreamer(WorldModel):
         if self.sight is None:
             return beliefs
         drawn = self.sight.pictures(self.world.decode(flatten(self.world.bare(beliefs), 2)))
-        return beliefs | self.sight.along(drawn.unflatten(0, (-1, clip.length + 1)), clip.first)
+        begun = memory_in(clip.past or {}) or self.sight.blank(len(clip.action))
+        return beliefs | self.sight.along(drawn.unflatten(0, (-1, clip.length + 1)), begun, clip.first)
 
 
 @torch.no_grad()

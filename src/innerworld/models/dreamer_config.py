@@ -183,7 +183,7 @@ _DIAMOND = DreamerConfig(
     family="diffusion",
     world=DIAMOND,
     actor_critic=ActorCriticConfig(
-        actor=ActorConfig(layers=0, outscale=0.0),
+        actor=ActorConfig(layers=0, outscale=0.0, noise=0.01),
         critic=CriticConfig(layers=0, kind="normal", slow_weight=0.0),
         critic_weight=2.0,
         sight=SightConfig(channels=(32, 32, 64, 64), hidden=512),

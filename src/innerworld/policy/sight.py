@@ -83,11 +83,12 @@ class Sight(nn.Module):
             found.append(memory["sight_h"])
         return found
 
-    def along(self, pictures: Tensor, first: Tensor | None) -> State:
-        """The memory before each of the pictures of clips, `b t c y x`: `b t d`; blank where an episode is `first`."""
+    def along(self, pictures: Tensor, begun: State, first: Tensor | None) -> State:
+        """The memory before each of the pictures of clips, `b t c y x`: `b t d`. Before the first of them it is
+        `begun`, and it is blank where an episode begins (`first`, `b t`)."""
         b, t = pictures.shape[:2]
         seen = self._look(pictures.flatten(0, 1)).unflatten(0, (b, t))
-        steps = [self.blank(b)]
+        steps = [begun]
         for i in range(t - 1):
             after = self._remember(seen[:, i], steps[-1])
             lives = 1.0 if first is None else ~first[:, i + 1, None]
@@ -99,6 +100,11 @@ class Sight(nn.Module):
 
     def _remember(self, seen: Tensor, memory: Mapping[str, Tensor]) -> State:
         return dict(zip(MEMORY, self.memory(seen, tuple(memory[name] for name in MEMORY)), strict=True))
+
+
+def memory_in(state: State) -> State:
+    """What of a belief is a sight's; nothing where there is none."""
+    return {name: state[name] for name in MEMORY if name in state}
 
 
 class _Block(nn.Module):

@@ -37,6 +37,11 @@ HABITS: dict[str, dict[str, tuple[Online, TrainConfig]]] = {
         "control": SOON,
         # Ours: small sequence models of any substrate.
         "small": SOON,
+        # DIAMOND, config/trainer.yaml: B32 x T19, four updates at every step; here of all its parts at once.
+        "diamond": (
+            Online(batch=32, length=19, ratio=2432, prefill=5000, eval_every=EVERY),
+            PLAIN.model_copy(update={"lr": 1e-4, "weight_decay": 1e-2, "warmup": 100, "log_every": 10}),
+        ),
         # TransDreamer, `configs_atari.py`: B50 x T50, an update every 16 steps.
         "transdreamer": (Online(batch=50, length=50, ratio=156.25, prefill=5000, eval_every=EVERY), V2),
         # STORM, STORM.yaml: B16 x T64, DRAMA, train.yaml: B16 x T128; both an update at every step.
